@@ -1,0 +1,1 @@
+"""What looks at frames: `base` holds the protocol, `registry` builds members from a config."""

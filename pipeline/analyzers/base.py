@@ -1,0 +1,54 @@
+"""The analyzer protocol: what a detector, an embedder, later a tracker, has to offer.
+
+An analyzer is built from its configuration alone (cheap: no model is loaded), tells its
+`identity` (which names the analysis), and loads its model in `setup`, in the process that will
+run it. It knows nothing of videos, global indices, actors or tables.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+
+from pipeline.records import PixelFormat
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipeline.analyzers.frames import FrameBatch
+
+
+class Analyzer(Protocol):
+    """One member of a run. Implementations are plain classes; nothing is inherited."""
+
+    name: str
+    """The role in the configuration, unique in a run: `detector` or `embedder`."""
+    table: Literal["detections", "embeddings"]
+    pixel_format: PixelFormat
+    """What it wants the decoder to deliver on a CPU; on a GPU yuv420p is uploaded for all."""
+
+    SEMANTICS: ClassVar[int]
+    """Version of the code's meaning; raised whenever the same input would give other output."""
+
+    def identity(self) -> dict[str, object]:
+        """Everything that changes the output, JSON-serialisable, without loading the model.
+
+        Weights by sha256, preprocessing, thresholds, precision and `SEMANTICS`; never batch
+        size, device or actor count. Raises `ConfigError` where the model cannot be found.
+        """
+        ...
+
+    def setup(self, device: str) -> None:
+        """Load the model onto `device` ("cpu" or "cuda") and put it in inference mode."""
+        ...
+
+    def analyze(self, frames: FrameBatch) -> pa.Table:
+        """Analyze consecutive frames of one size (batched inside as the analyzer sees fit).
+
+        Returns a table with an int64 column `local` (0 .. len(frames) - 1, ascending) and the
+        columns of its table: for `detections` x1, y1, x2, y2, score (float32, absolute pixels of
+        the displayed frame), class_id (int32), class_name (string), mask and keypoints (null
+        where there is none), best score first within a frame; for `embeddings` `embedding`
+        (list of float32), exactly one row a frame. `pipeline.ledger.schema.DATA_COLUMNS` holds
+        the types.
+        """
+        ...

@@ -1,0 +1,260 @@
+"""The configuration: YAML read with `safe_load` into frozen models that refuse unknown keys.
+
+`configs/demo.yaml` shows every key with its meaning; the defaults here are the defaults there.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from pipeline.errors import ConfigError
+
+_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_UNITS |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+
+
+def parse_bytes(value: object) -> object:
+    """`"512 MiB"` or a plain number of bytes to int bytes; anything else is left to pydantic."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*([0-9.]+)\s*([a-zA-Z]*)\s*", value)
+        if not match or match[2].lower() not in _UNITS:
+            raise ValueError("not a size in bytes such as 512MiB or 2GiB")
+        return int(float(match[1]) * _UNITS[match[2].lower()])
+    return value
+
+
+def parse_fps(value: object) -> object:
+    """A frame rate as `30`, `29.97` or `30000/1001`, kept exact as a Fraction."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return value
+    try:
+        return Fraction(str(value))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError("not a frame rate such as 2, 0.5 or 30000/1001") from None
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1)]
+Auto = Literal["auto"]
+CountOrAuto = PositiveInt | Auto
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class Sampling(_Model):
+    """Which frames are looked at; exactly one of the three, every frame where none is given."""
+
+    stride: PositiveInt | None = None
+    fps: Annotated[Fraction, BeforeValidator(parse_fps)] | None = None
+    keyframes: Literal[True] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Sampling:
+        given = [k for k in ("stride", "fps", "keyframes") if getattr(self, k) is not None]
+        if len(given) > 1:
+            raise ValueError(f"give one of stride, fps and keyframes, not {' and '.join(given)}")
+        if self.fps is not None and not 0 < self.fps <= 1000:
+            raise ValueError("fps must be above 0 and at most 1000")
+        return self
+
+    def identity(self) -> dict[str, object]:
+        if self.fps is not None:
+            return {"fps": str(self.fps)}
+        if self.keyframes:
+            return {"keyframes": True}
+        return {"stride": self.stride or 1}
+
+
+class ClipConfig(_Model):
+    """The window that a model is given at once, in sampled frames."""
+
+    length: PositiveInt = 32
+    stride: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _no_gaps(self) -> ClipConfig:
+        if self.stride is not None and self.stride > self.length:
+            raise ValueError(f"stride {self.stride} above length {self.length} would skip frames")
+        return self
+
+    @property
+    def step(self) -> int:
+        return self.stride or self.length
+
+
+class DecodeConfig(_Model):
+    backend: Literal["pyav", "opencv"] = "pyav"
+    threads: PositiveInt = 1
+    """FFmpeg threads of each decoder. One: the workers are the parallelism."""
+    max_pixels: PositiveInt = 8192 * 4320
+    """Pixels of one frame above which a video is refused."""
+
+
+class ProbeConfig(_Model):
+    """A 16x9 grid of mean colours as the embedding: no model, for plumbing and throughput."""
+
+    backend: Literal["probe"]
+
+
+class ModelConfig(_Model):
+    model: str
+    """`builtin:NAME` (shipped with frameledger), a local folder, or a hub name."""
+    revision: str | None = None
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    batch: CountOrAuto = "auto"
+
+
+class TransformersDetectorConfig(ModelConfig):
+    backend: Literal["transformers"]
+    threshold: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+
+class ClipEmbedderConfig(ModelConfig):
+    backend: Literal["clip"]
+
+
+EmbedderConfig = Annotated[ProbeConfig | ClipEmbedderConfig, Field(discriminator="backend")]
+
+
+class EngineConfig(_Model):
+    name: Literal["ray", "local"] = "ray"
+    placement: Literal["auto", "split", "fused"] = "auto"
+    workers: CountOrAuto = "auto"
+    """Decoding actors: decoders when split, fused workers otherwise. auto: one per CPU."""
+    analyzers: CountOrAuto = "auto"
+    """Analyzer actors when split. auto: one per GPU, one in all without GPUs."""
+    gpus_per_analyzer: PositiveFloat = 1.0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    attempts: PositiveInt = 3
+    """How often a shard is tried before it becomes a failure."""
+
+
+class MemoryConfig(_Model):
+    limit: Bytes | Auto = "auto"
+    """Private memory of all processes and the object store together. auto: half of the RAM."""
+    in_flight: Bytes | Auto = "auto"
+    """Decoded pixels between decoders and analyzers. auto: an eighth of the limit."""
+
+
+class CommitConfig(_Model):
+    bytes: Bytes = 64 * 2**20
+    """Commit when this much is buffered ..."""
+    seconds: PositiveFloat = 30.0
+    """... or when the oldest buffered shard has waited this long."""
+
+
+class Config(_Model):
+    """One run: what to look at, with what, and how."""
+
+    sampling: Sampling = Sampling()
+    clip: ClipConfig = ClipConfig()
+    decode: DecodeConfig = DecodeConfig()
+    detector: TransformersDetectorConfig | None = None
+    embedder: EmbedderConfig | None = None
+    engine: EngineConfig = EngineConfig()
+    memory: MemoryConfig = MemoryConfig()
+    commit: CommitConfig = CommitConfig()
+    inputs: tuple[str, ...] = ()
+    """Used when the command line names no input."""
+
+
+def parse_config(data: object, *, where: str, overrides: tuple[str, ...] = ()) -> Config:
+    """`data` (as YAML gave it) with `--set a.b=c` overrides to a Config.
+
+    Raises ConfigError naming `where`, the key and the value.
+    """
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where}: the top level must be keys and values, not {data!r}")
+    for override in overrides:
+        _apply(data, override)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_first_problem(error)}") from None
+
+
+def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> Config:
+    """Read a YAML file. Raises ConfigError naming the file, the key and the value.
+
+    Model folders that are relative paths and exist beside the file are taken from there.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {_why(error)}") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    data = _beside(data, path.parent)
+    return parse_config(data, where=str(path), overrides=overrides)
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+
+
+def _beside(data: Any, folder: Path) -> Any:
+    """Model folders written relative to the configuration file, made absolute."""
+    for part in ("detector", "embedder") if isinstance(data, dict) else ():
+        section = data.get(part)
+        if isinstance(section, dict) and isinstance(section.get("model"), str):
+            beside = folder / section["model"]
+            if beside.is_dir() and not Path(section["model"]).is_dir():
+                section["model"] = str(beside.resolve())
+    return data
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: expected KEY=VALUE such as sampling.stride=4")
+    node = data
+    *parents, last = key.strip().split(".")
+    for name in parents:
+        child = node.setdefault(name, {})
+        if child is None:
+            child = node[name] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override}: {name} is a value, not a section")
+        node = child
+    try:
+        node[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override}: {value!r} is not a YAML value") from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    """One line for the user out of pydantic's report: key, value, what to do."""
+    problem = error.errors()[0]
+    # Pydantic puts the tags of unions into the path; they are no keys of the file.
+    tags = {"probe", "clip", "transformers"}
+    names = [str(part) for part in problem["loc"]]
+    names = [n for i, n in enumerate(names) if not (i == 1 and n in tags)]
+    names = [n for n in names if not n.startswith(("function-", "constrained-", "literal["))]
+    key = ".".join(names) or "the top level"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {key} (value {problem['input']!r}); see configs/demo.yaml for all keys"
+    if problem["type"] == "missing":
+        return f"{key} is missing"
+    return f"{key} = {problem['input']!r}: {message}"

@@ -1,0 +1,1 @@
+"""Who runs the stages: `local` in one process, `ray` on actors. Only here is ray imported."""

@@ -1,0 +1,44 @@
+"""The errors a user can meet, each with the exit code of the command that ends on it."""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_ABORTED = 1
+EXIT_USAGE = 2
+EXIT_FAILURES = 3
+
+
+class FrameledgerError(Exception):
+    """Base of every error whose message is meant for the user: one line, no traceback.
+
+    The message names the file, the key or value, and what to do.
+    """
+
+    exit_code = EXIT_ABORTED
+
+
+class UsageError(FrameledgerError):
+    """The command, the configuration, a path or a model is not usable as given."""
+
+    exit_code = EXIT_USAGE
+
+
+class ConfigError(UsageError):
+    """The configuration cannot be used; the message names file, key and value."""
+
+
+class RunAborted(FrameledgerError):
+    """The run stopped before its end; what was committed stays."""
+
+
+class VideoError(FrameledgerError):
+    """One video (or a range of it) cannot be processed. Becomes a `failures` row, ends no run."""
+
+    def __init__(self, stage: str, reason: str) -> None:
+        super().__init__(reason)
+        self.stage = stage
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[VideoError], tuple[str, str]]:
+        # Exceptions cross process borders by pickle, which replays __init__ with self.args.
+        return (VideoError, (self.stage, self.reason))

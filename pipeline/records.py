@@ -1,0 +1,285 @@
+"""What flows through the pipeline: small frozen records, validated when built.
+
+Ranges are half-open. `frame_index` counts from 0 in presentation order over the whole video.
+"Position" always means a position in the list of *sampled* frames of a video.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PixelFormat = Literal["rgb24", "yuv420p"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file as discovered, before anything of it was read."""
+
+    uri: str
+    stamp: str
+    """Changes when the bytes may have changed: `size:mtime_ns` locally."""
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """Everything known of one video from its packets: the one truth about its frames."""
+
+    video_id: str
+    """sha256 of the file's bytes, hex."""
+    pts: np.ndarray
+    """int64 (frame_count,), ascending: presentation timestamp of every frame, in `time_base`."""
+    keyframes: np.ndarray
+    """int64, ascending: frame indices at which decoding can start; frame 0 is always taken."""
+    time_base: Fraction
+    """Seconds per pts tick."""
+    stream_index: int
+    container: str
+    codec: str
+    pixel_format: str
+    width: int
+    """Displayed width in pixels, after rotation."""
+    height: int
+    rotation: int
+    """Counter-clockwise degrees from stored to displayed picture: 0, 90, 180 or 270."""
+    duration_s: float
+    exact_pts: bool
+    """False where pts are missing or repeat: frames are then told apart by order alone, and the
+    video is decoded from its beginning."""
+    expected_frames: int = 0
+    """What the header promises, 0 where it says nothing. A hint of truncation, never a count."""
+
+    def __post_init__(self) -> None:
+        if self.pts.dtype != np.int64 or self.pts.ndim != 1:
+            raise ValueError(f"pts must be int64 of one dimension: {self.pts.dtype}")
+        if self.frame_count and not (len(self.keyframes) and self.keyframes[0] == 0):
+            raise ValueError("the first keyframe must be frame 0")
+        if self.exact_pts and self.frame_count > 1 and not bool(np.all(np.diff(self.pts) > 0)):
+            raise ValueError("exact pts must ascend strictly")
+
+    @property
+    def frame_count(self) -> int:
+        return len(self.pts)
+
+    def pts_seconds(self, pts: np.ndarray) -> np.ndarray:
+        """float64 seconds of `pts`, with one rounding (numerator first, then one division)."""
+        scaled = pts.astype(np.float64) * self.time_base.numerator
+        return scaled / self.time_base.denominator
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A window of sampled frames: what a model is given at once.
+
+    `[start, stop)` is the window in sampled positions; `[own_start, own_stop)` the part of it
+    whose rows this clip writes. Windows may overlap, owned parts never do.
+    """
+
+    clip_index: int
+    start: int
+    stop: int
+    own_start: int
+    own_stop: int
+
+    def __post_init__(self) -> None:
+        if not self.start <= self.own_start < self.own_stop <= self.stop:
+            raise ValueError(f"a clip must own a part of its own window: {self}")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A run of consecutive clips of one video: the unit of decoding, retry and resume."""
+
+    shard_index: int
+    shard_count: int
+    clips: tuple[Clip, ...]
+
+    @property
+    def own_start(self) -> int:
+        return self.clips[0].own_start
+
+    @property
+    def own_stop(self) -> int:
+        return self.clips[-1].own_stop
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """An analyzer with everything that changes its output, and the table it writes to."""
+
+    name: str
+    """The role: `frames`, `detector` or `embedder`."""
+    table: str
+    identity: dict[str, object]
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over the canonical JSON of `identity`."""
+        import json
+
+        text = json.dumps([self.name, self.table, self.identity], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def shard_id(fingerprint: str, video_id: str, shard_index: int) -> str:
+    """The id that guards a shard's commit, unique per analysis, video and shard.
+
+    96 bits of the video's hash keep the log small; a collision among a billion videos has a
+    probability of about 1e-11.
+    """
+    return f"{fingerprint}-{video_id[:24]}-{shard_index}"
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard to decode, and the analyses that still lack it. Never holds pixels."""
+
+    source: Source
+    index: VideoIndex
+    sampled: np.ndarray
+    """int64: the frame indices of the shard's clips, positions `[base, base + len)`."""
+    base: int
+    shard: Shard
+    analyses: tuple[str, ...]
+    """Fingerprints of the analyses to write, the frames analysis among them if it is due."""
+
+    @property
+    def key(self) -> str:
+        return f"{self.index.video_id}/{self.shard.shard_index}"
+
+    @property
+    def frame_count(self) -> int:
+        """Sampled frames that this shard owns."""
+        return self.shard.own_stop - self.shard.own_start
+
+    def frames_of(self, start: int, stop: int) -> np.ndarray:
+        """Frame indices of the sampled positions `[start, stop)`."""
+        return self.sampled[start - self.base : stop - self.base]
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Consecutive frames of a clip that share one size, in one contiguous buffer."""
+
+    data: np.ndarray
+    """uint8. rgb24: (N, height, width, 3). yuv420p: (N, height * 3 // 2, width), planes Y, U, V
+    one after another as FFmpeg's tightly packed yuv420p."""
+    format: PixelFormat
+    width: int
+    height: int
+    full_range: bool = False
+    """yuv420p only: luma spans 0..255 instead of 16..235."""
+    bt709: bool = False
+    """yuv420p only: BT.709 coefficients instead of BT.601."""
+
+    def __post_init__(self) -> None:
+        rgb = (self.height, self.width, 3)
+        yuv = (self.height * 3 // 2, self.width)
+        if self.data.shape[1:] != (rgb if self.format == "rgb24" else yuv):
+            raise ValueError(f"{self.data.shape = } is no {self.format} {self.width}x{self.height}")
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def slice(self, start: int, stop: int) -> Pixels:
+        """Frames `[start, stop)`, sharing the buffer."""
+        from dataclasses import replace
+
+        return replace(self, data=self.data[start:stop])
+
+
+@dataclass(frozen=True)
+class ClipPixels:
+    """A decoded clip. Carries its ids, so that nothing is matched by position across processes."""
+
+    task_key: str
+    attempt: int
+    clip: Clip
+    positions: np.ndarray
+    """int64, ascending: sampled positions of the frames that are here; those that could not be
+    decoded are not."""
+    parts: tuple[Pixels, ...]
+    """One, or more where the picture size changes within the clip; lengths sum to positions."""
+    decode_s: float
+    """Seconds of the decoder's time that went into this clip."""
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.data.nbytes for part in self.parts)
+
+    def owned(self) -> Iterator[tuple[np.ndarray, Pixels]]:
+        """(positions, pixels) of each part, narrowed to the frames that the clip owns."""
+        at = 0
+        for part in self.parts:
+            positions = self.positions[at : at + len(part)]
+            at += len(part)
+            lo, hi = np.searchsorted(positions, [self.clip.own_start, self.clip.own_stop])
+            if lo < hi:
+                yield positions[lo:hi], part.slice(int(lo), int(hi))
+
+
+@dataclass(frozen=True)
+class ClipResult:
+    """What the analyzers said of one clip, clip-local: rows name sampled positions."""
+
+    task_key: str
+    attempt: int
+    clip: Clip
+    positions: np.ndarray
+    """int64: owned sampled positions that were decoded."""
+    sizes: np.ndarray
+    """int32 (len(positions), 2): displayed width and height of each of them."""
+    rows: dict[str, pa.Table]
+    """Per analysis fingerprint: a table with an int64 column `position` and the analyzer's own
+    columns (see `analyzers.base`)."""
+    decode_s: float
+    analyze_s: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ShardEnd:
+    """The last thing a shard's stream yields: what the decoder saw, to be held against the plan."""
+
+    task_key: str
+    attempt: int
+    clip_count: int
+    missing: tuple[tuple[int, int], ...] = ()
+    """Half-open ranges of frame indices (not positions) that could not be decoded."""
+    missing_reason: str = ""
+    decode_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Something that could not be done: a `failures` row."""
+
+    uri: str
+    stage: str
+    """discover, index, decode, analyze or commit."""
+    reason: str
+    stamp: str = ""
+    video_id: str | None = None
+    analysis: str | None = None
+    shard_index: int | None = None
+    first_frame: int | None = None
+    last_frame: int | None = None
+    attempts: int = 1
+
+
+@dataclass(frozen=True)
+class VideoOutcome:
+    """How a video ended: a `videos` row. `index` is None where none could be made."""
+
+    source: Source
+    index: VideoIndex | None
+    status: Literal["ok", "partial", "failed"]
+    reason: str = ""

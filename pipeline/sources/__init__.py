@@ -1,0 +1,1 @@
+"""From names to decoded clips: discover, index, plan, decode."""
