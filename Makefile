@@ -1,0 +1,36 @@
+# Two commands from clone to result: `make demo` and `make test`. Each sets up .venv by itself.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint bench train clean
+
+demo: $(STAMP)
+	$(BIN)/frameledger demo --output demo-output
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Prints the tables that the README quotes. Slow; sets up a second environment for the peers.
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+# Trains the demo world's two models anew (CPU, under 40 minutes).
+train: $(STAMP)
+	$(BIN)/python -m pipeline.demo.train
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo-output bench-output

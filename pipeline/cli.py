@@ -1,0 +1,182 @@
+"""The command line. Everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn, Optional
+
+import typer
+
+from pipeline.errors import EXIT_ABORTED, EXIT_OK, EXIT_USAGE, FrameledgerError
+
+if TYPE_CHECKING:
+    from pipeline.summary import RunSummary
+
+app = typer.Typer(
+    name="frameledger",
+    help="A corpus of videos to Parquet tables: every sampled frame with its detections and its "
+    "embedding, at its exact index.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigArg = Annotated[Path, typer.Argument(help="YAML file; configs/demo.yaml shows every key.")]
+InputsArg = Annotated[
+    Optional[list[str]],
+    typer.Argument(help="Files, folders (recursive), globs, or text lists of them."),
+]
+OutputOpt = Annotated[str, typer.Option("--output", "-o", help="Folder of the tables.")]
+SetOpt = Annotated[
+    Optional[list[str]],
+    typer.Option("--set", help="KEY=VALUE over the configuration, as sampling.stride=4."),
+]
+LimitOpt = Annotated[
+    Optional[int], typer.Option(min=1, help="Take at most this many videos that need work.")
+]
+RetryOpt = Annotated[bool, typer.Option(help="Try again what earlier runs gave up.")]
+JsonOpt = Annotated[
+    Optional[Path], typer.Option("--json", help="Write the figures to this file as JSON.")
+]
+OutputArg = Annotated[Path, typer.Argument(help="Folder of the tables.")]
+
+
+@app.command("run")
+def run_command(
+    config: ConfigArg,
+    inputs: InputsArg = None,
+    output: OutputOpt = "",
+    overrides: SetOpt = None,
+    engine: Annotated[Optional[str], typer.Option(help="ray or local.")] = None,
+    address: Annotated[
+        Optional[str], typer.Option(help="Ray cluster to run on; this machine without it.")
+    ] = None,
+    limit: LimitOpt = None,
+    retry_failed: RetryOpt = False,
+    json_file: JsonOpt = None,
+) -> None:
+    """Process what is due of the inputs and commit it to the tables in OUTPUT.
+
+    Exit code: 0 all ok, 1 aborted, 2 usage or configuration, 3 finished with failures.
+    """
+    from pipeline.config import load_config
+    from pipeline.errors import UsageError
+    from pipeline.progress import choose_progress
+    from pipeline.run import run
+
+    if engine not in (None, "ray", "local"):
+        raise UsageError(f"--engine {engine}: choose ray or local")
+    loaded = load_config(config, tuple(overrides or ()))
+    summary = run(
+        loaded,
+        inputs or [],
+        output,
+        engine=engine,  # type: ignore[arg-type]
+        address=address,
+        limit=limit,
+        retry_failed=retry_failed,
+        progress=choose_progress(),
+    )
+    if json_file is not None:
+        _write_json(json_file, summary)
+    from pipeline.report import print_summary
+
+    print_summary(summary)
+    raise typer.Exit(summary.exit_code)
+
+
+@app.command("plan")
+def plan_command(
+    config: ConfigArg,
+    inputs: InputsArg = None,
+    output: OutputOpt = "",
+    overrides: SetOpt = None,
+    limit: LimitOpt = None,
+    retry_failed: RetryOpt = False,
+    json_file: JsonOpt = None,
+) -> None:
+    """Say what a run would do; nothing is written. Videos never seen before are indexed for it."""
+    from pipeline.config import load_config
+    from pipeline.preview import plan
+    from pipeline.report import print_plan
+
+    loaded = load_config(config, tuple(overrides or ()))
+    figures = plan(loaded, inputs or [], output, limit=limit, retry_failed=retry_failed)
+    if json_file is not None:
+        json_file.write_text(json.dumps(figures.as_dict(), indent=2), encoding="utf-8")
+    print_plan(figures)
+
+
+@app.command("status")
+def status_command(output: OutputArg) -> None:
+    """What OUTPUT holds: videos, analyses, rows, failures."""
+    from pipeline.report import print_status
+
+    print_status(str(output))
+
+
+@app.command("verify")
+def verify_command(
+    output: OutputArg,
+    show: Annotated[int, typer.Option(help="Offending rows to print at most.")] = 20,
+) -> None:
+    """Audit OUTPUT: every sampled frame exactly once, every data row on one of them.
+
+    Exit code: 0 sound, 3 with the offending rows printed.
+    """
+    from pipeline.report import print_verify
+
+    raise typer.Exit(print_verify(str(output), show))
+
+
+@app.command("demo")
+def demo_command(
+    videos: Annotated[
+        Optional[list[str]], typer.Argument(help="Videos of your own to run beside the demo's.")
+    ] = None,
+    output: OutputOpt = "demo-output",
+    engine: Annotated[str, typer.Option(help="ray or local.")] = "ray",
+) -> None:
+    """Make videos with known content, run configs/demo.yaml on them, and score the result."""
+    from pipeline.demo.show import demo
+
+    raise typer.Exit(demo(output, videos or [], engine))
+
+
+def _write_json(path: Path, summary: RunSummary) -> None:
+    from pipeline.errors import UsageError
+
+    try:
+        path.write_text(json.dumps(summary.as_dict(), indent=2), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--json {path}: {error.strerror}") from None
+
+
+def _stop(_signal: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Entry point: errors meant for users become one line and an exit code."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        code = app(standalone_mode=False)
+    except FrameledgerError as error:
+        print(f"frameledger: {error}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        print("frameledger: stopped; what was committed is kept", file=sys.stderr)
+        code = EXIT_ABORTED
+    except typer.Exit as leaving:
+        code = leaving.exit_code
+    except Exception as error:
+        show = getattr(error, "show", None)  # Usage errors of the command-line parser.
+        if show is None:
+            raise
+        show()
+        code = EXIT_USAGE
+    sys.exit(code or EXIT_OK)

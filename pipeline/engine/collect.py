@@ -1,0 +1,78 @@
+"""Results to rows to commits: the ledger's writer with what the driver wants to hear of it."""
+
+from __future__ import annotations
+
+from pipeline.engine.job import Job
+from pipeline.engine.tracker import Ack, Report
+from pipeline.ledger.commit import LedgerWriter
+from pipeline.records import ClipResult, ShardEnd, ShardTask, VideoIndex
+
+
+class Collector:
+    """Buffers clip results, turns whole shards into rows and commits them by size or time."""
+
+    def __init__(self, job: Job) -> None:
+        commit = job.config.commit
+        self._writer = LedgerWriter(
+            job.output,
+            run_id=job.run_id,
+            analyses=job.by_fingerprint(),
+            commit_bytes=commit.bytes,
+            commit_seconds=commit.seconds,
+        )
+        self._ends: dict[str, ShardEnd] = {}
+
+    def index(self, index: VideoIndex) -> None:
+        """Keep a video's index, so that no later run has to read the video for it."""
+        self._writer.add_index(index)
+
+    def begin(self, task: ShardTask, attempt: int) -> None:
+        """Results of `task` will come; those of an earlier attempt are dropped."""
+        self._writer.begin(task, attempt)
+
+    def add(self, item: ClipResult | ShardEnd) -> Ack:
+        """Take one result. Clips and the end of a shard may come in any order."""
+        if isinstance(item, ShardEnd):
+            self._ends[item.task_key] = item
+            whole = self._writer.add_end(item)
+            frames, decode_s, analyze_s = 0, 0.0, dict[str, float]()
+        else:
+            whole = self._writer.add_result(item)
+            frames, decode_s, analyze_s = len(item.positions), item.decode_s, item.analyze_s
+        ended = None
+        if whole is not None:
+            ended = self._ends.pop(item.task_key)
+        self._writer.flush_if_due()
+        return Ack(
+            task_key=item.task_key,
+            attempt=item.attempt,
+            frames=frames,
+            decode_s=decode_s,
+            analyze_s=analyze_s,
+            ended=ended,
+            rows=whole.rows if whole is not None else {},
+            commits=self._writer.stats.commits,
+            commit_s=self._writer.stats.commit_s,
+        )
+
+    def discard(self, task_key: str, attempt: int) -> None:
+        """An attempt has failed: forget what it sent."""
+        self._ends.pop(task_key, None)
+        self._writer.discard(task_key, attempt)
+
+    def record(self, report: Report) -> None:
+        """Keep failures and outcomes; they are committed after the rows they speak of."""
+        for failure in report.failures:
+            self._writer.add_failure(failure)
+        for outcome in report.outcomes:
+            self._writer.add_video(outcome)
+        self._writer.flush_if_due()
+
+    def tick(self) -> None:
+        """Commit what has waited long enough, though nothing new comes."""
+        self._writer.flush_if_due()
+
+    def flush(self) -> tuple[int, float]:
+        """Commit everything that is whole. Returns (commits, seconds in commits) so far."""
+        self._writer.flush()
+        return self._writer.stats.commits, self._writer.stats.commit_s

@@ -1,0 +1,57 @@
+"""What every part of a run is told: the same small record in the driver and in every actor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.config import Config
+from pipeline.records import Analysis
+from pipeline.sources.plan import Grid
+
+FRAMES_SEMANTICS = 1
+"""Version of what an index and a decode mean; raised when the same file would give other rows."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: its configuration, what it writes, and where."""
+
+    run_id: str
+    config: Config
+    output: str
+    analyses: tuple[Analysis, ...]
+    """The frames analysis first, then one per analyzer."""
+
+    @property
+    def grid(self) -> Grid:
+        return grid_of(self.config)
+
+    def by_fingerprint(self) -> dict[str, Analysis]:
+        return {analysis.fingerprint: analysis for analysis in self.analyses}
+
+
+def grid_of(config: Config) -> Grid:
+    return Grid(
+        sampling=config.sampling.identity(),
+        length=config.clip.length,
+        step=config.clip.step,
+        decoder=config.decode.backend,
+    )
+
+
+def analyses_of(config: Config) -> tuple[Analysis, ...]:
+    """What a run with this configuration writes, each with all that changes its output.
+
+    Raises ConfigError where a model cannot be found.
+    """
+    from pipeline.analyzers.registry import build_analyzers
+
+    identity = {**grid_of(config).identity(), "semantics": FRAMES_SEMANTICS}
+    frames = Analysis("frames", "frames", identity)
+    return (
+        frames,
+        *(
+            Analysis(member.name, member.table, {**member.identity(), "frames": frames.fingerprint})
+            for member in build_analyzers(config)
+        ),
+    )

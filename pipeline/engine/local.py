@@ -1,0 +1,86 @@
+"""The same stages in one process, one after another: for tests, debugging and small corpora."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+from pipeline.engine.collect import Collector
+from pipeline.engine.job import Job
+from pipeline.engine.sizing import local_device
+from pipeline.engine.tracker import Tracker
+from pipeline.engine.worker import FusedWorker
+from pipeline.errors import VideoError
+from pipeline.records import Failure, ShardTask
+from pipeline.resume import Candidate
+
+
+def run_local(job: Job, tracker: Tracker) -> None:
+    """Work everything that is due. Models are loaded when the first video needs them."""
+    stats = tracker.stats
+    stats.engine, stats.placement = "local", "fused"
+    collector = Collector(job)
+    worker: FusedWorker | None = None
+    try:
+        for candidate in tracker.due():
+            if worker is None:
+                worker = FusedWorker(job, local_device(job.config), threads=_all_threads())
+                worker.setup()
+                stats.first_work_at = time.perf_counter()
+            for task in _tasks(candidate, worker, tracker, collector):
+                _work(task, job, worker, tracker, collector)
+    finally:
+        # Also on Ctrl-C: whole shards are kept.
+        stats.commits, stats.commit_s = collector.flush()
+
+
+def _tasks(
+    candidate: Candidate, worker: FusedWorker, tracker: Tracker, collector: Collector
+) -> list[ShardTask]:
+    source = candidate.source
+    if candidate.failure is not None:
+        collector.record(tracker.unreadable(source, candidate.failure))
+        return []
+    index = tracker.known_index(candidate)
+    if index is None:
+        try:
+            index = worker.index(source)
+        except VideoError as error:
+            failure = Failure(source.uri, error.stage, error.reason, stamp=source.stamp)
+            collector.record(tracker.unreadable(source, failure))
+            return []
+        collector.index(index)
+    tasks, report = tracker.begin(source, index)
+    collector.record(report)
+    return tasks
+
+
+def _work(
+    task: ShardTask, job: Job, worker: FusedWorker, tracker: Tracker, collector: Collector
+) -> None:
+    attempts = job.config.engine.attempts
+    for attempt in range(1, attempts + 1):
+        collector.begin(task, attempt)
+        try:
+            for item in worker.process(task, attempt):
+                ack = collector.add(item)
+                tracker.acknowledge(ack)
+                if ack.ended is not None:
+                    collector.record(tracker.shard_done(task, ack.ended))
+            return
+        except VideoError as error:
+            collector.discard(task.key, attempt)
+            # A file that cannot be decoded will not be the next time; a model may.
+            if error.stage == "decode" or attempt == attempts:
+                report = tracker.shard_failed(task, error.stage, error.reason, attempt)
+                collector.record(report)
+                return
+            tracker.stats.retries += 1
+
+
+def _all_threads() -> int:
+    import os
+
+    with suppress(AttributeError):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

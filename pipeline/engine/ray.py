@@ -1,0 +1,188 @@
+"""The stages on Ray actors: the only module that imports ray.
+
+    driver --- plans, hands out shards, forwards references; touches no pixels and no rows
+      |- workers     fused: shard -> stream of clip results
+      |              split: shard -> stream of clips (one buffer each, in the object store)
+      |- analyzers   split only: clip -> clip result
+      `- collector   clip results -> rows -> commits
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+from pipeline.engine.collect import Collector
+from pipeline.engine.driver import Driver
+from pipeline.engine.job import Job
+from pipeline.engine.sizing import Resources, Sizing, size
+from pipeline.engine.tracker import Ack, Report, Tracker
+from pipeline.engine.worker import AnalyzerGroup, Decoder, FusedWorker
+from pipeline.errors import UsageError
+from pipeline.records import ClipPixels, ClipResult, ShardEnd, ShardTask, Source, VideoIndex
+
+STORE_HEADROOM_BYTES = 128 * 2**20
+"""Object store beyond the pixels in flight: results, indexes, Ray's own objects."""
+
+
+@ray.remote
+class FusedActor:
+    """A decoder and its analyzers."""
+
+    def __init__(self, job: Job, sizing: Sizing) -> None:
+        self._worker = FusedWorker(job, sizing.device, sizing.threads)
+        self._worker.setup()
+
+    def ready(self) -> bool:
+        return True
+
+    def index(self, source: Source) -> VideoIndex:
+        return self._worker.index(source)
+
+    def stream(self, task: ShardTask, attempt: int) -> Iterator[ClipResult | ShardEnd]:
+        yield from self._worker.process(task, attempt)
+
+
+@ray.remote
+class DecoderActor:
+    """Decodes only; its clips go through the object store."""
+
+    def __init__(self, job: Job, sizing: Sizing) -> None:
+        self._decoder = Decoder(job, sizing.device)
+
+    def ready(self) -> bool:
+        return True
+
+    def index(self, source: Source) -> VideoIndex:
+        return self._decoder.index(source)
+
+    def stream(self, task: ShardTask, attempt: int) -> Iterator[ClipPixels | ShardEnd]:
+        yield from self._decoder.decode(task, attempt)
+
+
+@ray.remote
+class AnalyzerActor:
+    """Holds the models; is handed clips as read-only views of the object store."""
+
+    def __init__(self, job: Job, sizing: Sizing) -> None:
+        self._group = AnalyzerGroup(job, sizing.device, sizing.threads)
+        self._group.setup()
+
+    def ready(self) -> bool:
+        return True
+
+    def analyze(self, clip: ClipPixels, analyses: tuple[str, ...]) -> ClipResult:
+        return self._group.analyze(clip, analyses)
+
+
+@ray.remote
+class CollectorActor:
+    """One writer of the tables."""
+
+    def __init__(self, job: Job) -> None:
+        self._collector = Collector(job)
+
+    def index(self, index: VideoIndex) -> None:
+        self._collector.index(index)
+
+    def begin(self, task: ShardTask, attempt: int) -> None:
+        self._collector.begin(task, attempt)
+
+    def add(self, item: ClipResult | ShardEnd) -> Ack:
+        return self._collector.add(item)
+
+    def discard(self, task_key: str, attempt: int) -> None:
+        self._collector.discard(task_key, attempt)
+
+    def record(self, report: Report) -> None:
+        self._collector.record(report)
+
+    def tick(self) -> None:
+        self._collector.tick()
+
+    def flush(self) -> tuple[int, float]:
+        return self._collector.flush()
+
+
+def run_ray(job: Job, tracker: Tracker, address: str | None = None) -> None:
+    """Work everything that is due on a Ray cluster; on this machine where none is named.
+
+    A Ray that the caller has started is used and left running.
+    """
+    first = next(tracker.due(), None)
+    if first is None:
+        return  # Nothing is due: do not start a cluster to find that out.
+    with connected(job, address) as resources:
+        sizing = size(job.config, resources)
+        stats = tracker.stats
+        stats.engine, stats.placement = "ray", sizing.placement
+        stats.decoders, stats.analyzers = sizing.workers, sizing.analyzers
+        actors = _start(job, sizing)
+        driver = Driver(job, tracker, sizing, *actors)
+        try:
+            driver.work(first)
+        finally:
+            # Also on Ctrl-C: shards that are whole are committed before the actors go.
+            driver.close()
+
+
+@contextmanager
+def connected(job: Job, address: str | None) -> Iterator[Resources]:
+    """A Ray to run on: the caller's, the one at `address` or RAY_ADDRESS, or one of our own."""
+    import psutil
+
+    ours = not ray.is_initialized()
+    memory = psutil.virtual_memory().total
+    if ours:
+        address = address or os.environ.get("RAY_ADDRESS") or "local"
+        options: dict[str, Any] = {}
+        if address == "local":
+            cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+            plan = size(job.config, Resources(cpus or os.cpu_count() or 1, 0, memory))
+            options = {
+                "num_cpus": cpus,
+                "include_dashboard": False,
+                "object_store_memory": plan.in_flight_bytes + STORE_HEADROOM_BYTES,
+            }
+        # A driver under `uv run` would otherwise send its environment to every worker.
+        os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+        try:
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level="ERROR",
+                configure_logging=True,
+                **options,
+            )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UsageError(f"--address {address}: no Ray to be had there: {error}") from None
+    try:
+        total = ray.cluster_resources()
+        yield Resources(total.get("CPU", 1.0), total.get("GPU", 0.0), memory)
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _start(job: Job, sizing: Sizing) -> tuple[Any, list[Any], list[Any]]:
+    """(collector, workers, analyzers). Actors come back by themselves however often they die;
+    how often a piece of work may fail is the driver's to count."""
+    forever = {"max_restarts": -1, "max_task_retries": 0}
+    collector = CollectorActor.options(num_cpus=0).remote(job)  # type: ignore[attr-defined]
+    gpus = job.config.engine.gpus_per_analyzer if sizing.device == "cuda" else 0
+    fused = sizing.placement == "fused"
+    kind: Any = FusedActor if fused else DecoderActor
+    workers = [
+        kind.options(num_cpus=1, num_gpus=gpus if fused else 0, **forever).remote(job, sizing)
+        for _ in range(sizing.workers)
+    ]
+    analyzer: Any = AnalyzerActor
+    analyzers = [
+        analyzer.options(num_cpus=0, num_gpus=gpus, **forever).remote(job, sizing)
+        for _ in range(sizing.analyzers)
+    ]
+    return collector, workers, analyzers

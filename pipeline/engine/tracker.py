@@ -1,0 +1,282 @@
+"""The driver's books during a run: what is in work, what has ended, and how it ended.
+
+Plain Python, the same for both engines. Holds counts and ids, never rows or pixels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pipeline.records import (
+    Failure,
+    ShardEnd,
+    ShardTask,
+    Source,
+    VideoIndex,
+    VideoOutcome,
+)
+from pipeline.resume import Candidate, Corpus
+
+
+@dataclass
+class RunStats:
+    """Figures of a run while it goes on; progress displays read them, engines write them."""
+
+    videos: dict[str, int] = field(default_factory=lambda: {"ok": 0, "partial": 0, "failed": 0})
+    skipped_done: int = 0
+    known_failed: int = 0
+    videos_started: int = 0
+    shards: int = 0
+    clips: int = 0
+    frames: int = 0
+    """Rows of `frames` from shards that are whole."""
+    frames_seen: int = 0
+    """Frames decoded and analyzed so far, those of unfinished shards among them."""
+    rows: dict[str, int] = field(default_factory=dict)
+    failures: int = 0
+    retries: int = 0
+    in_flight_bytes: int = 0
+    peak_in_flight_bytes: int = 0
+    decode_s: float = 0.0
+    analyze_s: dict[str, float] = field(default_factory=dict)
+    commit_s: float = 0.0
+    commits: int = 0
+    started_at: float = field(default_factory=time.perf_counter)
+    first_work_at: float | None = None
+    """When the first shard was handed out: what came before is start-up."""
+    last_result_at: float | None = None
+    engine: str = ""
+    placement: str = ""
+    decoders: int = 1
+    analyzers: int = 1
+
+    def saw_clip(self, frames: int, decode_s: float, analyze_s: dict[str, float]) -> None:
+        self.clips += 1
+        self.frames_seen += frames
+        self.decode_s += decode_s
+        for name, seconds in analyze_s.items():
+            self.analyze_s[name] = self.analyze_s.get(name, 0.0) + seconds
+        self.last_result_at = time.perf_counter()
+
+    @property
+    def startup_s(self) -> float:
+        return (self.first_work_at or time.perf_counter()) - self.started_at
+
+    @property
+    def steady_s(self) -> float:
+        """From the first shard handed out to the last result."""
+        if self.first_work_at is None or self.last_result_at is None:
+            return 0.0
+        return self.last_result_at - self.first_work_at
+
+    @property
+    def frames_per_s(self) -> float:
+        return self.frames_seen / self.steady_s if self.steady_s > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Ack:
+    """What the collector says of one result: small, for the driver."""
+
+    task_key: str
+    attempt: int
+    frames: int = 0
+    """Frames of the clip; 0 for a shard's end."""
+    decode_s: float = 0.0
+    analyze_s: dict[str, float] = field(default_factory=dict)
+    ended: ShardEnd | None = None
+    """Set once the shard is whole: all its clips and its end are here."""
+    rows: dict[str, int] = field(default_factory=dict)
+    """Rows per table of the shard that is whole."""
+    commits: int = 0
+    commit_s: float = 0.0
+
+
+@dataclass
+class Report:
+    """Rows that the end of a piece of work gives rise to, for the collector to record."""
+
+    failures: list[Failure] = field(default_factory=list)
+    outcomes: list[VideoOutcome] = field(default_factory=list)
+
+
+@dataclass
+class _InWork:
+    """One video (by content) that has shards under way."""
+
+    index: VideoIndex
+    sources: list[Source]
+    left: int
+    problems: list[str] = field(default_factory=list)
+    lost_shards: int = 0
+    any_landed: bool = False
+
+
+class Tracker:
+    """Streams what is due, and turns what engines report into outcomes to be recorded.
+
+    An engine takes sources from `due()`, gives each an index (`known_index` or its own work),
+    calls `begin`, works the tasks it returns, and reports every one of them exactly once with
+    `shard_done` or `shard_failed`. What those return goes to the collector.
+    """
+
+    def __init__(self, corpus: Corpus, stats: RunStats, limit: int | None = None) -> None:
+        self.corpus = corpus
+        self.stats = stats
+        self.problems: list[Failure] = []
+        """The first failures of the run, for the summary."""
+        self._limit = limit
+        self._in_work: dict[str, _InWork] = {}
+        self._ended: dict[bytes, tuple[str, str]] = {}
+        self._candidates = self._stream()
+
+    _KEPT_PROBLEMS = 50
+
+    # -- what is due ------------------------------------------------------------------
+
+    def due(self) -> Iterator[Candidate]:
+        """Candidates with work in them, or with a failure to record (`candidate.failure`)."""
+        return self._candidates
+
+    def _stream(self) -> Iterator[Candidate]:
+        handed_out = 0
+        for candidate in self.corpus.candidates():
+            if self._limit is not None and handed_out >= self._limit:
+                return
+            if candidate.state == "done":
+                self.stats.skipped_done += 1
+            elif candidate.state == "failed":
+                self.stats.known_failed += 1
+            else:
+                handed_out += 1
+                self.stats.videos_started += 1
+                yield candidate
+
+    def known_index(self, candidate: Candidate) -> VideoIndex | None:
+        """The index that the output keeps, where the file is the one it was made of."""
+        if candidate.state in ("unfinished", "stale") and candidate.video_id is not None:
+            return self.corpus.books.index(candidate.video_id)
+        return None
+
+    # -- how it goes ------------------------------------------------------------------
+
+    def begin(self, source: Source, index: VideoIndex) -> tuple[list[ShardTask], Report]:
+        """Tasks of an indexed video, and outcomes where there is nothing (more) to do for it."""
+        video_id = index.video_id
+        if video_id in self._in_work:
+            # The same bytes under another name: one video, with one more source.
+            self._in_work[video_id].sources.append(source)
+            return [], Report()
+        ended = self._ended.get(bytes.fromhex(video_id))
+        if ended is not None:
+            return [], Report(outcomes=[self._outcome(source, index, *ended)])
+        tasks = self.corpus.tasks(source, index)
+        video = _InWork(index, [source], len(tasks))
+        if not tasks:
+            # Its bytes are known under another name, or it was only touched.
+            return [], Report(outcomes=self._end(video))
+        self._in_work[video_id] = video
+        return tasks, Report()
+
+    def unreadable(self, source: Source, failure: Failure) -> Report:
+        """A source that never got an index."""
+        self._note(failure)
+        return Report([failure], [self._outcome(source, None, "failed", failure.reason)])
+
+    def acknowledge(self, ack: Ack) -> None:
+        """Count what a result brought."""
+        if ack.frames or ack.analyze_s:
+            self.stats.saw_clip(ack.frames, ack.decode_s, ack.analyze_s)
+        for table, rows in ack.rows.items():
+            self.stats.rows[table] = self.stats.rows.get(table, 0) + rows
+        self.stats.commits, self.stats.commit_s = ack.commits, ack.commit_s
+
+    def shard_done(self, task: ShardTask, end: ShardEnd) -> Report:
+        """A shard is whole in the collector; the frames that `end` misses are rows of their own."""
+        video = self._in_work[task.index.video_id]
+        video.any_landed = True
+        self.stats.shards += 1
+        self.stats.frames += task.frame_count
+        report = Report()
+        if end.missing:
+            lost = int(sum(stop - start for start, stop in end.missing))
+            video.problems.append(f"{lost} frames could not be decoded: {end.missing_reason}")
+        elif end.missing_reason:
+            video.problems.append(end.missing_reason)
+        for start, stop in end.missing:
+            failure = Failure(
+                uri=task.source.uri,
+                stamp=task.source.stamp,
+                stage="decode",
+                reason=end.missing_reason,
+                video_id=task.index.video_id,
+                first_frame=start,
+                last_frame=stop - 1,
+                attempts=end.attempt,
+            )
+            self._note(failure)
+            report.failures.append(failure)
+        report.outcomes += self._settle(video)
+        return report
+
+    def shard_failed(
+        self, task: ShardTask, stage: str, reason: str, attempts: int
+    ) -> Report:
+        """A shard has been given up; its rows are missing in each of its analyses."""
+        video = self._in_work[task.index.video_id]
+        video.lost_shards += 1
+        frames = task.frames_of(task.shard.own_start, task.shard.own_stop)
+        first, last = int(frames[0]), int(frames[-1])
+        video.problems.append(f"frames {first} to {last}: {reason}")
+        failures = [
+            Failure(
+                uri=task.source.uri,
+                stamp=task.source.stamp,
+                stage=stage,
+                reason=reason,
+                video_id=task.index.video_id,
+                analysis=analysis,
+                shard_index=task.shard.shard_index,
+                first_frame=first,
+                last_frame=last,
+                attempts=attempts,
+            )
+            for analysis in task.analyses
+        ]
+        self._note(failures[0])
+        return Report(failures, self._settle(video))
+
+    def _settle(self, video: _InWork) -> list[VideoOutcome]:
+        video.left -= 1
+        if video.left:
+            return []
+        del self._in_work[video.index.video_id]
+        return self._end(video)
+
+    def _end(self, video: _InWork) -> list[VideoOutcome]:
+        video_id = video.index.video_id
+        books = self.corpus.books
+        fingerprints = [analysis.fingerprint for analysis in self.corpus.job.analyses]
+        landed_before = any(books.landed(video_id, f) for f in fingerprints)
+        failed_before = any(books.failed(video_id, f) for f in fingerprints)
+        status = "ok"
+        if video.lost_shards and not (video.any_landed or landed_before):
+            status = "failed"
+        elif video.problems or (failed_before and not self.corpus.retry_failed):
+            status = "partial"
+        reason = "; ".join(video.problems[:3])
+        self._ended[bytes.fromhex(video_id)] = (status, reason)
+        return [self._outcome(source, video.index, status, reason) for source in video.sources]
+
+    def _outcome(
+        self, source: Source, index: VideoIndex | None, status: str, reason: str
+    ) -> VideoOutcome:
+        self.stats.videos[status] += 1
+        return VideoOutcome(source, index, status, reason)  # type: ignore[arg-type]
+
+    def _note(self, failure: Failure) -> None:
+        self.stats.failures += 1
+        if len(self.problems) < self._KEPT_PROBLEMS:
+            self.problems.append(failure)

@@ -1,0 +1,149 @@
+"""What the actors do, without actors: index, decode, analyze. Imports no ray."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from pipeline.analyzers.base import Analyzer
+from pipeline.engine.job import Job
+from pipeline.errors import FrameledgerError, VideoError
+from pipeline.records import (
+    ClipPixels,
+    ClipResult,
+    PixelFormat,
+    ShardEnd,
+    ShardTask,
+    Source,
+    VideoIndex,
+)
+from pipeline.sources.decode import BufferPool, decode_shard
+from pipeline.sources.index import index_video
+
+
+class Decoder:
+    """Indexes videos and decodes shards."""
+
+    def __init__(self, job: Job, device: str) -> None:
+        self._job = job
+        self._device = device
+
+    def index(self, source: Source) -> VideoIndex:
+        return index_video(source, self._job.config.decode.max_pixels)
+
+    def decode(
+        self, task: ShardTask, attempt: int, pool: BufferPool | None = None
+    ) -> Iterator[ClipPixels | ShardEnd]:
+        config = self._job.config.decode
+        yield from decode_shard(task, attempt, config, self._wanted(), pool)
+
+    def _wanted(self) -> PixelFormat:
+        """Half the bytes where the device can turn them into RGB, RGB where FFmpeg does it better.
+
+        Decided by the configuration, not by what is due, so that a resumed run sees the same
+        pixels as one that was never stopped.
+        """
+        from pipeline.analyzers.registry import build_analyzers
+
+        if self._device == "cuda":
+            return "yuv420p"
+        wishes = {member.pixel_format for member in build_analyzers(self._job.config)}
+        return "rgb24" if "rgb24" in wishes else "yuv420p"
+
+
+class AnalyzerGroup:
+    """All analyzers of a run on one device, sharing each clip's pixels."""
+
+    def __init__(self, job: Job, device: str, threads: int) -> None:
+        from pipeline.analyzers.registry import build_analyzers
+
+        self._device = device
+        self._threads = threads
+        names = {analysis.name: analysis.fingerprint for analysis in job.analyses}
+        self._members: dict[str, Analyzer] = {
+            names[member.name]: member for member in build_analyzers(job.config)
+        }
+
+    def setup(self) -> None:
+        """Load every model. Raises ConfigError where one cannot be."""
+        if any(member.pixel_format == "rgb24" for member in self._members.values()):
+            import torch
+
+            torch.set_num_threads(self._threads)
+        for member in self._members.values():
+            member.setup(self._device)
+
+    def analyze(self, clip: ClipPixels, analyses: tuple[str, ...]) -> ClipResult:
+        """Run the analyzers that are due on the frames that the clip owns.
+
+        Raises VideoError("analyze", reason) with the analyzer's name where one fails.
+        """
+        import pyarrow as pa
+
+        from pipeline.analyzers.frames import FrameBatch
+
+        tables: dict[str, list[pa.Table]] = {name: [] for name in analyses if name in self._members}
+        spent: dict[str, float] = dict.fromkeys(tables, 0.0)
+        positions, sizes = [], []
+        for part_positions, pixels in clip.owned():
+            positions.append(part_positions)
+            size = np.array([[pixels.width, pixels.height]], dtype=np.int32)
+            sizes.append(np.repeat(size, len(pixels), axis=0))
+            frames = FrameBatch(pixels)
+            for name in tables:
+                started = time.perf_counter()
+                rows = self._run(self._members[name], frames)
+                local = rows.column("local").to_numpy()
+                rows = rows.drop_columns("local")
+                rows = rows.append_column("position", pa.array(part_positions[local]))
+                tables[name].append(rows)
+                spent[name] += time.perf_counter() - started
+        return ClipResult(
+            task_key=clip.task_key,
+            attempt=clip.attempt,
+            clip=clip.clip,
+            positions=np.concatenate(positions) if positions else np.empty(0, np.int64),
+            sizes=np.concatenate(sizes) if sizes else np.empty((0, 2), np.int32),
+            rows={name: pa.concat_tables(parts) for name, parts in tables.items() if parts},
+            decode_s=clip.decode_s,
+            analyze_s=spent,
+        )
+
+    @staticmethod
+    def _run(member: Analyzer, frames):  # type: ignore[no-untyped-def]
+        try:
+            return member.analyze(frames)
+        except FrameledgerError:
+            raise
+        except Exception as error:
+            # Whatever a model raises is a failure of these frames, with its name on it; the
+            # engine decides whether to try again.
+            line = " ".join(str(error).split())[:500]
+            raise VideoError("analyze", f"{member.name}: {type(error).__name__}: {line}") from error
+
+
+class FusedWorker:
+    """A decoder and its analyzers in one process: pixels never move."""
+
+    def __init__(self, job: Job, device: str, threads: int) -> None:
+        self._decoder = Decoder(job, device)
+        self._group = AnalyzerGroup(job, device, threads)
+        self._pool = BufferPool()
+
+    def setup(self) -> None:
+        self._group.setup()
+
+    def index(self, source: Source) -> VideoIndex:
+        return self._decoder.index(source)
+
+    def process(self, task: ShardTask, attempt: int) -> Iterator[ClipResult | ShardEnd]:
+        """Yield a ClipResult for every clip of the shard, then its ShardEnd."""
+        for item in self._decoder.decode(task, attempt, self._pool):
+            if isinstance(item, ShardEnd):
+                yield item
+            else:
+                result = self._group.analyze(item, task.analyses)
+                self._pool.give_back(item)
+                yield result

@@ -1,0 +1,84 @@
+"""What a run would do, without doing it: `frameledger plan`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from pipeline.config import Config
+from pipeline.errors import UsageError, VideoError
+from pipeline.records import Failure
+from pipeline.run import make_job, open_corpus
+
+
+@dataclass
+class Preview:
+    """Counts of a run that has not happened."""
+
+    videos: dict[str, int] = field(default_factory=dict)
+    """By state: new, changed, unfinished, stale, done, failed, unreadable (see `resume`)."""
+    shards: int = 0
+    clips: int = 0
+    frames: int = 0
+    analyses: dict[str, int] = field(default_factory=dict)
+    """Frames that each analysis lacks, by analyzer name."""
+    problems: list[Failure] = field(default_factory=list)
+    """Videos that a run would record as failed, the first ones."""
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def plan(
+    config: Config | str | Path,
+    inputs: list[str] | tuple[str, ...],
+    output: str,
+    *,
+    limit: int | None = None,
+    retry_failed: bool = False,
+) -> Preview:
+    """Hold `inputs` against `output`; nothing is written.
+
+    Videos that no run has indexed are indexed here (packets only), one after another, to count
+    their frames. The same bytes under two names are counted once.
+    """
+    from pipeline.sources.index import index_video
+
+    job = make_job(config, output)
+    corpus = open_corpus(job, inputs, retry_failed=retry_failed)
+    names = {analysis.fingerprint: analysis.name for analysis in job.analyses}
+    preview = Preview()
+    seen: set[bytes] = set()
+    due = 0
+    for candidate in corpus.candidates():
+        if candidate.failure is not None:
+            preview.problems.append(candidate.failure)
+        if not candidate.due:
+            continue
+        due += 1
+        if limit is not None and due > limit:
+            break
+        source = candidate.source
+        known = candidate.state in ("unfinished", "stale") and candidate.video_id is not None
+        index = corpus.books.index(candidate.video_id) if known else None
+        if index is None:
+            try:
+                index = index_video(source, job.config.decode.max_pixels)
+            except VideoError as error:
+                failure = Failure(source.uri, error.stage, error.reason, stamp=source.stamp)
+                preview.problems.append(failure)
+                continue
+        if (key := bytes.fromhex(index.video_id)) in seen:
+            continue
+        seen.add(key)
+        for task in corpus.tasks(source, index):
+            preview.shards += 1
+            preview.clips += len(task.shard.clips)
+            preview.frames += task.frame_count
+            for fingerprint in task.analyses:
+                name = names[fingerprint]
+                preview.analyses[name] = preview.analyses.get(name, 0) + task.frame_count
+    preview.videos = dict(corpus.counts)
+    if not preview.videos:
+        raise UsageError(f"no videos in {', '.join(corpus.inputs)}: nothing to do")
+    return preview

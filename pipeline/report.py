@@ -1,0 +1,103 @@
+"""What the commands print at their end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.errors import EXIT_FAILURES, EXIT_OK
+
+if TYPE_CHECKING:
+    from pipeline.preview import Preview
+    from pipeline.summary import RunSummary
+
+SHOWN_PROBLEMS = 10
+
+
+def print_summary(summary: RunSummary) -> None:
+    """The end of a run, in a dozen lines."""
+    if summary.did_nothing:
+        print(f"nothing to do: {summary.videos_done_before:,} videos are done in {summary.output}")
+        _print_failed_before(summary)
+        return
+    print(
+        f"videos   {summary.videos_ok:,} ok, {summary.videos_partial:,} partial, "
+        f"{summary.videos_failed:,} failed; {summary.videos_done_before:,} were done before"
+    )
+    rows = ", ".join(f"{count:,} {table}" for table, count in summary.rows.items() if count)
+    print(f"rows     {rows or 'none'}")
+    print(
+        f"speed    {summary.frames_per_s:,.1f} frames/s over {summary.steady_s:.1f} s "
+        f"(start-up {summary.startup_s:.1f} s, total {summary.total_s:.1f} s)"
+    )
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in summary.shares.items())
+    models = ", ".join(f"{name} {spent:.1f} s" for name, spent in summary.analyze_s.items())
+    print(f"time     {shares}" + (f" ({models})" if models else ""))
+    where = f"{summary.engine}, {summary.placement}, {summary.decoders} workers"
+    print(f"limit    {summary.limit} [{where}]")
+    print(f"output   {summary.output} ({summary.commits} commits, {summary.commit_s:.1f} s)")
+    _print_problems(summary.problems, summary.videos_failed + summary.videos_partial)
+    _print_failed_before(summary)
+
+
+def _print_failed_before(summary: RunSummary) -> None:
+    if summary.videos_failed_before:
+        print(
+            f"failed   {summary.videos_failed_before:,} videos failed in earlier runs "
+            "(--retry-failed tries them again)"
+        )
+
+
+def _print_problems(problems: tuple[dict[str, object], ...], videos: int) -> None:
+    for problem in problems[:SHOWN_PROBLEMS]:
+        frames = ""
+        if problem["first_frame"] is not None:
+            frames = f" frames {problem['first_frame']}-{problem['last_frame']}"
+        print(f"failed   {problem['uri']}{frames}: {problem['stage']}: {problem['reason']}")
+    if len(problems) > SHOWN_PROBLEMS:
+        print(f"         ... all of them are in the table failures ({videos:,} videos concerned)")
+
+
+def print_plan(preview: Preview) -> None:
+    """What a run would do."""
+    order = ("new", "changed", "unfinished", "stale", "done", "failed", "unreadable")
+    videos = ", ".join(f"{preview.videos[s]:,} {s}" for s in order if preview.videos.get(s))
+    print(f"videos   {videos}")
+    print(
+        f"to do    {preview.frames:,} frames in {preview.clips:,} clips, {preview.shards:,} shards"
+    )
+    for name, frames in preview.analyses.items():
+        print(f"         {name}: {frames:,} frames")
+    for problem in preview.problems[:SHOWN_PROBLEMS]:
+        print(f"would fail  {problem.uri}: {problem.reason}")
+
+
+def print_status(output: str) -> None:
+    """What an output holds."""
+    from pipeline.ledger.status import status
+
+    found = status(output)
+    print(f"output   {output}")
+    videos = ", ".join(f"{count:,} {state}" for state, count in sorted(found.videos.items()))
+    print(f"videos   {videos or 'none'}")
+    for analysis in found.analyses:
+        current = "" if analysis.current else " (superseded)"
+        print(
+            f"analysis {analysis.name} {analysis.fingerprint}{current}: {analysis.frames:,} frames "
+            f"of {analysis.videos:,} videos, {analysis.rows:,} rows in {analysis.table}"
+        )
+    print(f"failures {found.failures:,} rows")
+    print(f"size     {found.size_bytes / 2**20:,.1f} MiB in {found.files:,} files")
+
+
+def print_verify(output: str, show: int) -> int:
+    """Audit and say what was found; the exit code."""
+    from pipeline.ledger.verify import verify
+
+    report = verify(output)
+    for finding in report.findings[:show]:
+        print(finding)
+    if len(report.findings) > show:
+        print(f"... and {len(report.findings) - show:,} more")
+    counts = ", ".join(f"{count:,} {name}" for name, count in report.counts.items())
+    print(f"{'NOT SOUND' if report.findings else 'sound'}: {counts}")
+    return EXIT_FAILURES if report.findings else EXIT_OK

@@ -1,0 +1,111 @@
+"""What of a corpus is still to be done: the inputs held against the books of the output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from pipeline.engine.job import Job
+from pipeline.records import Failure, ShardTask, Source, VideoIndex
+from pipeline.sources.discover import discover
+from pipeline.sources.plan import plan_video
+
+if TYPE_CHECKING:
+    from pipeline.ledger.books import Books
+
+State = Literal["new", "changed", "unfinished", "stale", "done", "failed", "unreadable"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A discovered video with what the books say of it."""
+
+    source: Source
+    state: State
+    """new: never seen. changed: its stamp is another. unfinished: some shards have landed.
+    stale: none of an analysis' shards has landed yet (a new model). done. failed: what is left
+    has failed before. unreadable: it cannot even be seen (`failure` says why)."""
+    video_id: str | None = None
+    failure: Failure | None = None
+
+    @property
+    def due(self) -> bool:
+        return self.state in ("new", "changed", "unfinished", "stale")
+
+
+@dataclass
+class Corpus:
+    """The inputs of a run, streamed, each with its state."""
+
+    job: Job
+    inputs: tuple[str, ...]
+    books: Books
+    retry_failed: bool = False
+    counts: dict[str, int] = field(default_factory=dict)
+    """Videos by state, counted as they are streamed."""
+
+    def candidates(self) -> Iterator[Candidate]:
+        """Every video of the inputs once, in the order of discovery, with one stat each."""
+        for found in _unique(discover(self.inputs)):
+            if isinstance(found, Failure):
+                candidate = Candidate(Source(found.uri, "", 0), "unreadable", failure=found)
+            else:
+                candidate = self._judge(found)
+            self.counts[candidate.state] = self.counts.get(candidate.state, 0) + 1
+            yield candidate
+
+    def _judge(self, source: Source) -> Candidate:
+        known = self.books.known(source.uri)
+        if known is None:
+            return Candidate(source, "new")
+        stamp, video_id, _status = known
+        if stamp != source.stamp:
+            return Candidate(source, "changed", video_id)
+        if video_id is None:
+            return Candidate(source, "new" if self.retry_failed else "failed")
+        fingerprints = [analysis.fingerprint for analysis in self.job.analyses]
+        undone = [f for f in fingerprints if not self.books.video_done(video_id, f)]
+        if not undone:
+            return Candidate(source, "done", video_id)
+        if not self.retry_failed and any(self.books.failed(video_id, f) for f in undone):
+            # Few videos have failures; for those the plan itself tells whether any work is left.
+            index = self.books.index(video_id)
+            if index is not None and not self.tasks(source, index):
+                return Candidate(source, "failed", video_id)
+        begun = any(self.books.landed(video_id, f) for f in undone)
+        return Candidate(source, "unfinished" if begun else "stale", video_id)
+
+    def tasks(self, source: Source, index: VideoIndex) -> list[ShardTask]:
+        """The video's shards that have not landed, each with the analyses it lacks.
+
+        Shards that have failed before are left out unless `retry_failed`.
+        """
+        landed, failed = {}, {}
+        for analysis in self.job.analyses:
+            fingerprint = analysis.fingerprint
+            landed[fingerprint] = self.books.landed(index.video_id, fingerprint)
+            failed[fingerprint] = (
+                set() if self.retry_failed else self.books.failed(index.video_id, fingerprint)
+            )
+        tasks = []
+        for task in plan_video(source, index, self.job.grid):
+            number = task.shard.shard_index
+            due = tuple(
+                f for f in landed if number not in landed[f] and number not in failed[f]
+            )
+            if due:
+                tasks.append(replace(task, analyses=due))
+        return tasks
+
+
+def _unique(found: Iterable[Source | Failure]) -> Iterator[Source | Failure]:
+    """Each uri once, though inputs may overlap. 16 bytes a name, not the names, are held."""
+    import hashlib
+
+    seen: set[bytes] = set()
+    for item in found:
+        key = hashlib.blake2b(item.uri.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+        if key not in seen:
+            seen.add(key)
+            yield item

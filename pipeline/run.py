@@ -1,0 +1,106 @@
+"""The pipeline, top to bottom: discover, index, plan, decode, analyze, collect, commit."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pipeline.config import Config, load_config
+from pipeline.errors import UsageError
+from pipeline.summary import RunSummary, summarize
+
+if TYPE_CHECKING:
+    from pipeline.engine.job import Job
+    from pipeline.progress import Progress
+
+
+def run(
+    config: Config | str | Path,
+    inputs: list[str] | tuple[str, ...] = (),
+    output: str | Path = "",
+    *,
+    engine: Literal["ray", "local"] | None = None,
+    address: str | None = None,
+    limit: int | None = None,
+    retry_failed: bool = False,
+    progress: Progress | None = None,
+) -> RunSummary:
+    """Process what is due of `inputs` and commit it to the tables in `output`.
+
+    Args:
+        config: a Config, or the path of a YAML file.
+        inputs: files, folders, globs, lists (see `sources.discover`); the configuration's own
+            where none are given.
+        output: folder of the tables; made if missing. What it holds already is not done again.
+        engine: overrides the configuration's.
+        address: a Ray cluster. Without one, a Ray that this process has already started is used
+            (and left running), else RAY_ADDRESS, else a Ray of its own on this machine.
+        limit: take at most this many videos that need work.
+        retry_failed: also try again what earlier runs gave up.
+        progress: is shown the run's figures while it goes on.
+
+    Returns the summary. Raises a FrameledgerError with a message for the user where the run
+    cannot begin or go on; a video that fails is a `failures` row, not an error.
+    """
+    from pipeline.engine.tracker import RunStats, Tracker
+
+    job = make_job(config, str(output), engine)
+    corpus = open_corpus(job, inputs, retry_failed=retry_failed)
+    stats = RunStats()
+    tracker = Tracker(corpus, stats, limit)
+    watch = progress.watching(stats) if progress is not None else _unwatched()
+    with watch:
+        if job.config.engine.name == "local":
+            from pipeline.engine.local import run_local
+
+            run_local(job, tracker)
+        else:
+            from pipeline.engine.ray import run_ray
+
+            run_ray(job, tracker, address)
+    if not corpus.counts:
+        raise UsageError(f"no videos in {', '.join(corpus.inputs)}: nothing to do")
+    return summarize(job, tracker)
+
+
+def make_job(config: Config | str | Path, output: str, engine: str | None = None) -> Job:
+    """The run's identity, with its models found and its output checked."""
+    from pipeline.engine.job import Job, analyses_of
+
+    if not isinstance(config, Config):
+        config = load_config(config)
+    if engine is not None:
+        chosen = config.engine.model_copy(update={"name": engine})
+        config = config.model_copy(update={"engine": chosen})
+    output = os.path.abspath(os.path.expanduser(check_output(output)))
+    now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%S")
+    return Job(f"{now}-{secrets.token_hex(3)}", config, output, analyses_of(config))
+
+
+def check_output(output: str) -> str:
+    """Refuse an output that cannot be a folder of tables."""
+    if not output:
+        raise UsageError("no output given: name a folder with --output")
+    if os.path.lexists(output) and not os.path.isdir(output):
+        raise UsageError(f"output {output}: is a file; name a folder")
+    return output
+
+
+def open_corpus(job: Job, inputs: list[str] | tuple[str, ...], *, retry_failed: bool = False):  # type: ignore[no-untyped-def]
+    """The inputs, held against what the output already has."""
+    from pipeline.ledger.books import Books
+    from pipeline.resume import Corpus
+
+    chosen = tuple(str(name) for name in inputs) or job.config.inputs
+    if not chosen:
+        raise UsageError("no input given: name files, folders, globs or lists")
+    return Corpus(job, chosen, Books(job.output), retry_failed)
+
+
+def _unwatched():  # type: ignore[no-untyped-def]
+    from contextlib import nullcontext
+
+    return nullcontext()

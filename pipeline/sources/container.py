@@ -1,0 +1,87 @@
+"""Opening a video file safely: local bytes only, known containers only, one stream by one rule."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pipeline.errors import VideoError
+from pipeline.records import Source
+from pipeline.sources.discover import stamp_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+# Without these a local playlist opens other files, and `concat:` or `http:` in a name or in a
+# file's content opens whatever it says.
+_OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv",
+}
+_OPEN_TIMEOUT_S = 30.0
+
+
+@contextmanager
+def open_video(source: Source, stage: str) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Container and chosen video stream of a local file, closed on leaving.
+
+    The stream is FFmpeg's "best" one (`av_find_best_stream`: the default disposition, then the
+    largest picture), pictures attached as covers left out. Raises VideoError (with `stage`) for
+    a file that is missing, has changed since it was discovered, is no video, or has no video
+    stream; errors of FFmpeg inside the `with` block become VideoErrors as well.
+    """
+    import av
+    from av.error import FFmpegError
+
+    check_unchanged(source, stage)
+    try:
+        # "file:" keeps FFmpeg from reading a protocol into a name such as `concat:a.mp4`.
+        # metadata_errors: titles in some other encoding are no reason to lose a video.
+        with av.open(
+            "file:" + source.uri,
+            options=_OPTIONS,
+            timeout=(_OPEN_TIMEOUT_S, _OPEN_TIMEOUT_S),
+            metadata_errors="replace",
+        ) as container:
+            yield container, _choose(container, stage)
+    except FFmpegError as error:
+        raise VideoError(stage, _reason(error)) from None
+    except OSError as error:
+        raise VideoError(stage, str(error.strerror or error)) from None
+
+
+def check_unchanged(source: Source, stage: str) -> None:
+    """Raise VideoError where the file is gone or is not the one that was discovered."""
+    try:
+        now = stamp_of(os.stat(source.uri))
+    except OSError as error:
+        raise VideoError(stage, str(error.strerror)) from None
+    if now != source.stamp:
+        raise VideoError(stage, "the file changed during the run")
+
+
+def _choose(container: InputContainer, stage: str) -> VideoStream:
+    from av.stream import Disposition
+
+    def is_cover(stream: VideoStream) -> bool:
+        return bool(stream.disposition & Disposition.attached_pic)
+
+    best = container.streams.best("video")
+    if best is None or is_cover(best):  # type: ignore[arg-type]
+        rest = [s for s in container.streams.video if not is_cover(s)]
+        if not rest:
+            raise VideoError(stage, "no video stream")
+        return max(rest, key=lambda s: s.codec_context.width * s.codec_context.height)
+    return best  # type: ignore[return-value]
+
+
+def _reason(error: Exception) -> str:
+    import av
+
+    if isinstance(error, av.error.InvalidDataError):
+        return "not a video, or damaged beyond reading (FFmpeg: invalid data)"
+    return f"FFmpeg: {getattr(error, 'strerror', None) or error}"

@@ -1,0 +1,132 @@
+"""What a run came to: for people at its end, and as JSON for programs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.errors import EXIT_FAILURES, EXIT_OK
+
+if TYPE_CHECKING:
+    from pipeline.engine.job import Job
+    from pipeline.engine.tracker import RunStats, Tracker
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Counts and times of one run. Times in seconds; shares are of the workers' steady time."""
+
+    run_id: str
+    output: str
+    engine: str
+    placement: str
+    decoders: int
+    analyzers: int
+    videos_ok: int
+    videos_partial: int
+    videos_failed: int
+    videos_done_before: int
+    videos_failed_before: int
+    shards: int
+    clips: int
+    frames: int
+    rows: dict[str, int]
+    frames_per_s: float
+    startup_s: float
+    steady_s: float
+    total_s: float
+    decode_s: float
+    analyze_s: dict[str, float]
+    commit_s: float
+    commits: int
+    shares: dict[str, float]
+    """decode, analyze and wait: parts of the time that workers had, which sum to 1."""
+    limit: str
+    """What the run's speed hangs on, in words."""
+    peak_in_flight_bytes: int
+    retries: int
+    problems: tuple[dict[str, object], ...] = ()
+    """The first failures, as in the `failures` table."""
+
+    @property
+    def exit_code(self) -> int:
+        bad = self.videos_partial + self.videos_failed + self.videos_failed_before
+        return EXIT_FAILURES if bad else EXIT_OK
+
+    @property
+    def did_nothing(self) -> bool:
+        return not (self.videos_ok or self.videos_partial or self.videos_failed)
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self) | {"exit_code": self.exit_code}
+
+
+def summarize(job: Job, tracker: Tracker) -> RunSummary:
+    import time
+
+    stats = tracker.stats
+    shares = time_shares(stats)
+    return RunSummary(
+        run_id=job.run_id,
+        output=job.output,
+        engine=stats.engine,
+        placement=stats.placement,
+        decoders=stats.decoders,
+        analyzers=stats.analyzers,
+        videos_ok=stats.videos["ok"],
+        videos_partial=stats.videos["partial"],
+        videos_failed=stats.videos["failed"],
+        videos_done_before=stats.skipped_done,
+        videos_failed_before=stats.known_failed,
+        shards=stats.shards,
+        clips=stats.clips,
+        frames=stats.frames,
+        rows=dict(stats.rows),
+        frames_per_s=stats.frames_per_s,
+        startup_s=stats.startup_s if stats.first_work_at else 0.0,
+        steady_s=stats.steady_s,
+        total_s=time.perf_counter() - stats.started_at,
+        decode_s=stats.decode_s,
+        analyze_s=dict(stats.analyze_s),
+        commit_s=stats.commit_s,
+        commits=stats.commits,
+        shares=shares,
+        limit=_limit(stats, shares),
+        peak_in_flight_bytes=stats.peak_in_flight_bytes,
+        retries=stats.retries,
+        problems=tuple(asdict(problem) for problem in tracker.problems),
+    )
+
+
+def time_shares(stats: RunStats) -> dict[str, float]:
+    """Shares of the time that decoding and analyzing processes had: decode, analyze, wait.
+
+    Fused, every worker does both; split, decoders and analyzers are processes of their own.
+    """
+    processes = stats.decoders + (stats.analyzers if stats.placement == "split" else 0)
+    had = stats.steady_s * processes
+    if had <= 0:
+        return {"decode": 0.0, "analyze": 0.0, "wait": 0.0}
+    decode = min(1.0, stats.decode_s / had)
+    analyze = min(1.0 - decode, sum(stats.analyze_s.values()) / had)
+    return {"decode": decode, "analyze": analyze, "wait": max(0.0, 1.0 - decode - analyze)}
+
+
+def _limit(stats: RunStats, shares: dict[str, float]) -> str:
+    if stats.steady_s <= 0:
+        return "nothing was processed"
+    if stats.placement == "split":
+        decoders = stats.decode_s / (stats.steady_s * stats.decoders)
+        models = sum(stats.analyze_s.values()) / (stats.steady_s * max(1, stats.analyzers))
+        if max(decoders, models) < 0.5:
+            return "neither: decoders and analyzers wait (little work in parallel, or the store)"
+        if decoders >= models:
+            return f"decoding (decoders busy {decoders:.0%}, analyzers {models:.0%})"
+        return f"the models (analyzers busy {models:.0%}, decoders {decoders:.0%})"
+    if shares["wait"] > 0.5:
+        return "waiting: too few shards to keep every worker busy, or a slow disk"
+    name = max(("decode", "analyze"), key=lambda key: shares[key])
+    if name == "decode":
+        return "decoding, on the CPUs"
+    slowest = max(stats.analyze_s, key=lambda key: stats.analyze_s[key])
+    return f"the models, on the CPUs (most of it {slowest})"
