@@ -1,6 +1,6 @@
 """frameledger: every sampled frame of a corpus of videos, with its detections and its embedding.
 
-    from pipeline import Ledger, run
+from pipeline import Ledger, run
 """
 
 from __future__ import annotations

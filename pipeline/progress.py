@@ -26,9 +26,11 @@ class Progress(Protocol):
 def describe(stats: RunStats) -> str:
     """The figures in one line."""
     ended = sum(stats.videos.values())
-    rate = stats.frames_seen / max(1e-9, time.perf_counter() - stats.first_work_at) if (
-        stats.first_work_at
-    ) else 0.0
+    rate = (
+        stats.frames_seen / max(1e-9, time.perf_counter() - stats.first_work_at)
+        if (stats.first_work_at)
+        else 0.0
+    )
     phase = "" if stats.first_work_at else "starting; "
     return (
         f"{phase}videos {ended}/{stats.videos_started} ended, clips {stats.clips:,}, "

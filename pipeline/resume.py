@@ -91,9 +91,7 @@ class Corpus:
         tasks = []
         for task in plan_video(source, index, self.job.grid):
             number = task.shard.shard_index
-            due = tuple(
-                f for f in landed if number not in landed[f] and number not in failed[f]
-            )
+            due = tuple(f for f in landed if number not in landed[f] and number not in failed[f])
             if due:
                 tasks.append(replace(task, analyses=due))
         return tasks

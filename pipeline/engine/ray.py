@@ -1,10 +1,10 @@
 """The stages on Ray actors: the only module that imports ray.
 
-    driver --- plans, hands out shards, forwards references; touches no pixels and no rows
-      |- workers     fused: shard -> stream of clip results
-      |              split: shard -> stream of clips (one buffer each, in the object store)
-      |- analyzers   split only: clip -> clip result
-      `- collector   clip results -> rows -> commits
+driver --- plans, hands out shards, forwards references; touches no pixels and no rows
+  |- workers     fused: shard -> stream of clip results
+  |              split: shard -> stream of clips (one buffer each, in the object store)
+  |- analyzers   split only: clip -> clip result
+  `- collector   clip results -> rows -> commits
 """
 
 from __future__ import annotations

@@ -221,9 +221,7 @@ class Tracker:
         report.outcomes += self._settle(video)
         return report
 
-    def shard_failed(
-        self, task: ShardTask, stage: str, reason: str, attempts: int
-    ) -> Report:
+    def shard_failed(self, task: ShardTask, stage: str, reason: str, attempts: int) -> Report:
         """A shard has been given up; its rows are missing in each of its analyses."""
         video = self._in_work[task.index.video_id]
         video.lost_shards += 1

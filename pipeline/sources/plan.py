@@ -1,11 +1,11 @@
 """From an index to clips and shards: pure arithmetic on sampled positions.
 
-    sampled   0 . . . . . . . . . . . . . . . . . . n
-    clips     [0......L)                               length L, every `step` positions
-                   [step...step+L)                     windows overlap where step < L
-                        ...      [......n)             the last one may be short
-    owned     [........)[....)...[......n)             no overlap, no gap
-    shards    [ clips 0..k )[ clips k.. )              cut where a keyframe is near
+sampled   0 . . . . . . . . . . . . . . . . . . n
+clips     [0......L)                               length L, every `step` positions
+               [step...step+L)                     windows overlap where step < L
+                    ...      [......n)             the last one may be short
+owned     [........)[....)...[......n)             no overlap, no gap
+shards    [ clips 0..k )[ clips k.. )              cut where a keyframe is near
 """
 
 from __future__ import annotations
