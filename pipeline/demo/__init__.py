@@ -1,0 +1,1 @@
+"""The demo world: videos with exact ground truth, and two small models trained on them."""
