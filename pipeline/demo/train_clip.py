@@ -28,7 +28,7 @@ from pipeline.demo.world import CLASSES, COLOURS, SHAPES
 if TYPE_CHECKING:
     import torch
 
-STEPS = 3000
+STEPS = 1800
 BATCH_SIZE = 48
 PEAK_RATE = 1.5e-3
 WARM_UP_STEPS = 150

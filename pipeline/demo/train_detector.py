@@ -1,9 +1,10 @@
 """Train the demo detector: a small RT-DETR v2 on frames of the demo world.
 
 RT-DETR v2: Lv et al. 2024, arXiv 2407.17140. Its one-to-one matching gives each object a single
-positive query, which is slow to learn from. So an auxiliary head, thrown away afterwards, predicts
-class and box at every token near the middle of an object (FCOS, Tian et al. 2019, arXiv
-1904.01355), as the collaborative heads of Co-DETR do (Zong et al. 2023, arXiv 2211.12860).
+positive query, which is slow to learn from when nothing is known yet. So the first steps train
+the encoder's proposals alone, and every token near the middle of an object is a positive (as in
+FCOS, Tian et al. 2019, arXiv 1904.01355). The whole model then starts from proposals that are
+mostly right; the dense loss fades out.
 """
 
 from __future__ import annotations
@@ -21,44 +22,48 @@ from pipeline.demo.world import CLASSES
 if TYPE_CHECKING:
     import torch
 
-STEPS = 4000
+PROPOSAL_STEPS = 700
+"""Steps that train the encoder's proposals only."""
+STEPS = 2700
+"""All steps."""
 BATCH_SIZE = 16
-PEAK_RATE = 1.2e-3
-WARM_UP_STEPS = 150
+PEAK_RATE = 2e-3
+JOINT_RATE = 1.2e-3
+WARM_UP_STEPS = 50
 EMA_DECAY = 0.998
+CLASS_WEIGHT = 10.0
 MIN_VISIBILITY = 0.3
 """Objects of which less can be seen are no targets."""
 
-CLASS_WEIGHT = 10.0
-
 
 def build_detector() -> Any:
-    """An untrained `RTDetrV2ForObjectDetection` of about a million parameters."""
+    """An untrained `RTDetrV2ForObjectDetection` of about 0.6 million parameters."""
     from transformers import RTDetrResNetConfig, RTDetrV2Config, RTDetrV2ForObjectDetection
 
     backbone = RTDetrResNetConfig(
-        embedding_size=16,
-        hidden_sizes=[24, 48, 96, 128],
-        depths=[1, 1, 2, 1],
+        embedding_size=24,
+        hidden_sizes=[48, 96, 160, 192],
+        depths=[1, 1, 1, 1],
         layer_type="bottleneck",
         out_features=["stage2", "stage3", "stage4"],
     )
     config = RTDetrV2Config(
         backbone_config=backbone,
         freeze_backbone_batch_norms=False,
-        encoder_hidden_dim=96,
-        encoder_in_channels=[48, 96, 128],
-        encoder_ffn_dim=192,
+        encoder_hidden_dim=64,
+        encoder_in_channels=[96, 160, 192],
+        encoder_ffn_dim=128,
         encoder_attention_heads=4,
         hidden_expansion=0.5,
-        d_model=96,
+        d_model=64,
         num_queries=30,
-        decoder_in_channels=[96, 96, 96],
-        decoder_ffn_dim=192,
+        decoder_in_channels=[64, 64, 64],
+        decoder_ffn_dim=128,
         decoder_layers=2,
         decoder_attention_heads=4,
         num_denoising=30,
         anchor_image_size=None,
+        initializer_range=0.02,
         id2label=dict(enumerate(CLASSES)),
         label2id={name: number for number, name in enumerate(CLASSES)},
     )
@@ -96,45 +101,57 @@ def train_detector(
     import torch
 
     torch.manual_seed(seed)
-    steps = max(1, round(STEPS * steps_scale))
+    steps = max(2, round(STEPS * steps_scale))
+    alone = max(1, round(PROPOSAL_STEPS * steps_scale))
     model = build_detector().to(memory_format=torch.channels_last)
-    dense = _dense_head(model.config)
-    parameters = [*model.parameters(), *dense.parameters()]
+    # Few tokens hold an object: start from that prior.
+    torch.nn.init.constant_(model.model.enc_score_head.bias, -4.0)
     log(f"detector: {sum(p.numel() for p in model.parameters()):,} parameters, {steps} steps")
-    optimizer = torch.optim.AdamW(parameters, lr=PEAK_RATE, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_schedule(steps, WARM_UP_STEPS))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(alone, steps))
     average = averaged(model, EMA_DECAY)
-    memory: list[torch.Tensor] = []
-    hook = model.model.enc_output.register_forward_hook(lambda *call: memory.append(call[2]))
     model.train()
     started = time.monotonic()
-    shown = torch.zeros(2)
+    shown = 0.0
     for step, batch in enumerate(training_batches(steps, BATCH_SIZE), start=1):
-        labels = targets_of(batch)
-        memory.clear()
-        outputs = model(pixel_values=pixels_of(batch.images), labels=labels)
-        dense_loss = _dense_loss(dense, memory[0], labels)
-        loss = outputs.loss + DENSE_WEIGHT * dense_loss
+        labels, pixels = targets_of(batch), pixels_of(batch.images)
+        if step <= alone:
+            loss = proposal_loss(*proposals(model, pixels), labels)
+        else:
+            outputs = model(pixel_values=pixels, labels=labels)
+            loss = outputs.loss
+            fade = 1 - (step - alone) / (0.6 * (steps - alone))
+            if fade > 0:
+                boxes = outputs.enc_outputs_coord_logits.sigmoid()
+                loss = loss + fade * proposal_loss(outputs.enc_outputs_class, boxes, labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
         optimizer.step()
         schedule.step()
         average.update_parameters(model)
-        shown += torch.stack([outputs.loss.detach(), dense_loss.detach()])
+        shown += loss.item()
         if step % 50 == 0 or step == steps:
-            one, many = (shown / (step % 50 or 50)).tolist()
-            shown.zero_()
+            mean = shown / (step % 50 or 50)
+            shown = 0.0
             log(
-                f"detector step {step}/{steps} loss {one:.3f} dense {many:.3f} "
-                f"({time.monotonic() - started:.0f} s)"
+                f"detector step {step}/{steps} loss {mean:.3f} ({time.monotonic() - started:.0f} s)"
             )
-        if step % 1000 == 0:
-            save_detector(average.module, folder)
-    hook.remove()
     trained = average.module.eval()
     save_detector(trained, folder)
     return trained
+
+
+def _rate(alone: int, steps: int) -> Callable[[int], float]:
+    """Constant after a warm-up while proposals train alone, then a schedule for the whole."""
+    joint = rate_schedule(steps - alone, WARM_UP_STEPS)
+
+    def factor(step: int) -> float:
+        if step < alone:
+            return min(1.0, (step + 1) / WARM_UP_STEPS)
+        return JOINT_RATE / PEAK_RATE * joint(step - alone)
+
+    return factor
 
 
 def save_detector(model: Any, folder: Path) -> None:
