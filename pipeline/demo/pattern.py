@@ -18,6 +18,8 @@ picture that was scaled as a whole (to no less than 80 rows) still reads.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
@@ -67,9 +69,8 @@ def draw_index(frame: Image, index: int) -> None:
     cells = np.where(np.array(bits).reshape(_ROWS, _COLUMNS), _WHITE, _BLACK).astype(np.uint8)
     height, width = frame.shape[:2]
     rows = strip_height(height)
-    row_of = np.arange(rows) * _ROWS // rows
-    column_of = np.arange(width) * _COLUMNS // width
-    frame[height - rows :] = cells[row_of][:, column_of, None]
+    tall = cells.repeat(np.diff(_edges(rows, _ROWS)), axis=0)
+    frame[height - rows :] = tall.repeat(np.diff(_edges(width, _COLUMNS)), axis=1)[..., None]
 
 
 def read_index(frame_rgb: Image) -> int | None:
@@ -83,19 +84,9 @@ def read_index(frame_rgb: Image) -> int | None:
         return None
     rows = strip_height(height)
     strip = frame_rgb[height - rows :].mean(axis=2, dtype=np.float32)
-    row_edges = np.linspace(0, rows, _ROWS + 1)
-    column_edges = np.linspace(0, width, _COLUMNS + 1)
-    levels = np.array(
-        [
-            [
-                strip[_middle(row_edges[r], row_edges[r + 1])][
-                    :, _middle(column_edges[c], column_edges[c + 1])
-                ].mean()
-                for c in range(_COLUMNS)
-            ]
-            for r in range(_ROWS)
-        ]
-    )
+    across = [_middle(*edges) for edges in pairwise(_edges(width, _COLUMNS))]
+    down = [_middle(*edges) for edges in pairwise(_edges(rows, _ROWS))]
+    levels = np.array([[strip[y, x].mean() for x in across] for y in down])
     low, high = float(levels.min()), float(levels.max())
     if high - low < _MIN_CONTRAST:
         return None
@@ -109,8 +100,12 @@ def read_index(frame_rgb: Image) -> int | None:
     return index if crc8(index) == crc else None
 
 
-def _middle(start: float, stop: float) -> slice:
-    """The middle half of [start, stop), at least one pixel."""
-    quarter = (stop - start) / 4
-    first = int(start + quarter)
-    return slice(first, max(first + 1, int(stop - quarter)))
+def _edges(size: int, cells: int) -> list[int]:
+    """The pixels at which cells begin, and the end of the last."""
+    return [size * number // cells for number in range(cells + 1)]
+
+
+def _middle(start: int, stop: int) -> slice:
+    """The middle half of [start, stop), which has two pixels or more."""
+    quarter = (stop - start) // 4
+    return slice(start + quarter, stop - quarter)

@@ -58,7 +58,8 @@ def degrade(frame: Image, rng: np.random.Generator) -> Image:
         _, encoded = cv2.imencode(
             ".jpg", frame[..., ::-1], [int(cv2.IMWRITE_JPEG_QUALITY), quality]
         )
-        frame = np.ascontiguousarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1])
+        decoded = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), dtype=np.uint8)
+        frame = np.ascontiguousarray(decoded[..., ::-1])
     return frame
 
 

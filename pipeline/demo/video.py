@@ -72,7 +72,7 @@ def write_video(
                     stream = _open_stream(
                         container, codec, rate, unit, stored.shape, pixel_format, gop, b_frames
                     )
-                    stream.options = _codec_options(codec, gop, b_frames) | (options or {})
+                    stream.options = {**_codec_options(codec, gop, b_frames), **(options or {})}
                     if rotation:
                         stream.set_display_rotation(rotation)
                 frame = av.VideoFrame.from_ndarray(stored, format="rgb24").reformat(
@@ -120,7 +120,7 @@ def _open_stream(
     if codec != "libvpx-vp9":
         stream.codec_context.max_b_frames = b_frames
     stream.codec_context.thread_count = 1  # the bytes do not depend on the machine's cores
-    return stream  # type: ignore[no-any-return]
+    return stream
 
 
 def _codec_options(codec: str, gop: int, b_frames: int) -> dict[str, str]:

@@ -134,9 +134,10 @@ class World:
         self.fps = fps
         self.scene_height = height - strip_height(height)
         self._times_s = None if times_s is None else tuple(times_s)
-        rng = np.random.default_rng([seed, 0xD3301])
+        rng = np.random.default_rng([seed, 0])
         ids = _draw_classes(rng) if class_ids is None else list(class_ids)
         self.sprites = _draw_sprites(rng, ids, width, self.scene_height, self._scale)
+        rng = np.random.default_rng([seed, 1])  # the same background whatever the objects
         self._knot_rate = rng.uniform(0.2, 0.9, (*_GRID, 3))
         self._knot_phase = rng.uniform(0, 2 * math.pi, (*_GRID, 3))
         self._base_grey = rng.uniform(88, 150)
