@@ -1,0 +1,219 @@
+"""Decoded frames to RGB, and RGB to what a model expects, in torch on the analyzer's device.
+
+Both follow a reference to the level: FFmpeg for RGB, transformers' PIL processors for the rest.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline.analyzers.colors import yuv_coefficients
+from pipeline.analyzers.processor_config import complete_processor_config, read_processor_config
+from pipeline.errors import ConfigError
+from pipeline.records import Pixels
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+_CHUNK_PIXELS = 4 * 1280 * 720
+"""Pixels worked on at once where intermediates are wider than a byte: 4 frames of 720p."""
+
+Resample = Literal["nearest", "bilinear", "bicubic"]
+_RESAMPLE: dict[object, Resample] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
+"""PIL's numbers, as preprocessor_config.json has them."""
+
+
+def to_rgb(pixels: Pixels, device: str) -> torch.Tensor:
+    """uint8 RGB (N, 3, height, width) on `device`.
+
+    rgb24 on a CPU is a view of the buffer (channels last in memory). yuv420p is uploaded as it
+    is, half the bytes, and converted there: equal to FFmpeg's rgb24 on x86 (see `colors`).
+    """
+    import torch
+
+    uploaded = _tensor(pixels.data).to(device)
+    if pixels.format == "rgb24":
+        return uploaded.permute(0, 3, 1, 2)
+    height, width = pixels.height, pixels.width
+    rgb = torch.empty((len(pixels), 3, height, width), dtype=torch.uint8, device=device)
+    step = max(1, _CHUNK_PIXELS // (height * width))
+    for start in range(0, len(pixels), step):
+        chunk = slice(start, start + step)
+        _convert_yuv(uploaded[chunk], pixels, rgb[chunk])
+    return rgb
+
+
+def _tensor(buffer: np.ndarray) -> torch.Tensor:
+    import torch
+
+    with warnings.catch_warnings():
+        # A buffer from the object store is read-only, and so it is used here.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(buffer)
+
+
+def _convert_yuv(yuv: torch.Tensor, pixels: Pixels, rgb: torch.Tensor) -> None:
+    """Fill `rgb`, uint8 (n, 3, height, width), from uint8 (n, height * 3 // 2, width)."""
+    import torch
+
+    by = yuv_coefficients(bt709=pixels.bt709, full_range=pixels.full_range)
+    count, height, width = len(yuv), pixels.height, pixels.width
+    planes = yuv.flatten(1)[:, height * width :].view(count, 2, height // 2, width // 2)
+    luma = yuv[:, :height].to(torch.int32)
+    luma = luma.mul_(8 * by.y).sub_(by.y_offset * by.y).bitwise_right_shift_(16).to(torch.int16)
+    u, v = planes.to(torch.int32).sub_(128).unbind(1)
+    shift = torch.bitwise_right_shift
+    green = shift(u * (8 * by.u_green), 16) + shift(v * (8 * by.v_green), 16)
+    red, blue = shift(v * (8 * by.v_red), 16), shift(u * (8 * by.u_blue), 16)
+    # Each chroma sample lies over two by two pixels.
+    out = rgb.view(count, 3, height // 2, 2, width // 2, 2)
+    luma = luma.view(count, height // 2, 2, width // 2, 2)
+    for channel, offset in enumerate((red, green, blue)):
+        levels = luma + offset.to(torch.int16)[:, :, None, :, None]
+        out[:, channel] = levels.clamp_(0, 255)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a checkpoint wants its pictures: resized, cropped, scaled, normalised; in this order."""
+
+    resample: Resample | None
+    """None where pictures are not resized at all."""
+    height: int | None = None
+    width: int | None = None
+    """Both: the exact size, whatever the picture's shape."""
+    shortest_edge: int | None = None
+    longest_edge: int | None = None
+    """Upper bound that goes before `shortest_edge`."""
+    side_multiple: int = 1
+    """Sides are cut down to multiples of this."""
+    crop: tuple[int, int] | None = None
+    """(height, width) from the middle."""
+    scale: float = 1.0
+    """What a level 0..255 is multiplied by."""
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    """Of the scaled values."""
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Preprocessing:
+        """Read a checkpoint's preprocessor_config.json.
+
+        Raises ConfigError naming the file and the key where it asks for something else than
+        this class does, rather than feed the model other pictures than it was trained on.
+        """
+        path, given = read_processor_config(folder)
+        settings = complete_processor_config(path, given)
+        fields: dict[str, Any] = {"resample": None}
+        if settings["do_resize"]:
+            fields.update(_resizing(path, settings))
+        if settings["do_center_crop"]:
+            fields["crop"] = _crop(path, settings["crop_size"], fields)
+        if settings["do_rescale"]:
+            fields["scale"] = float(settings["rescale_factor"])
+        if settings["do_normalize"]:
+            fields["mean"] = _three(path, "image_mean", settings["image_mean"])
+            fields["std"] = _three(path, "image_std", settings["image_std"])
+        return cls(**fields)
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) after resizing and before cropping, rounded as transformers does."""
+        if self.resample is None:
+            return height, width
+        if self.height is not None and self.width is not None:
+            return self.height, self.width
+        assert self.shortest_edge is not None
+        short, long = min(height, width), max(height, width)
+        exact_short: float = self.shortest_edge
+        new_short = self.shortest_edge
+        if self.longest_edge is not None and long / short * new_short > self.longest_edge:
+            exact_short = self.longest_edge * short / long
+            new_short = round(exact_short)
+        new_long = long if short == new_short else int(exact_short * long / short)
+        new_short, new_long = (side - side % self.side_multiple for side in (new_short, new_long))
+        return (new_long, new_short) if width < height else (new_short, new_long)
+
+    def apply(self, rgb: torch.Tensor) -> torch.Tensor:
+        """uint8 (N, 3, height, width) to float32 (N, 3, h, w) on the same device."""
+        import torch
+
+        target = self.resized(*rgb.shape[-2:])
+        small = rgb if target == tuple(rgb.shape[-2:]) else self._resize(rgb, target)
+        if self.crop is not None:
+            top, left = (have - want for have, want in zip(target, self.crop, strict=True))
+            top, left = top // 2, left // 2
+            small = small[:, :, top : top + self.crop[0], left : left + self.crop[1]]
+        if self.mean is None or self.std is None:
+            return small.to(torch.float32).mul_(self.scale)
+        mean = torch.tensor(self.mean, device=rgb.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=rgb.device).view(3, 1, 1)
+        return small.to(torch.float32).mul_(self.scale).sub_(mean).div_(std)
+
+    def _resize(self, rgb: torch.Tensor, target: tuple[int, int]) -> torch.Tensor:
+        """uint8 to uint8, antialiased and rounded as PIL does."""
+        import torch
+        from torch.nn import functional
+
+        if self.resample == "nearest":
+            # PIL takes the pixel under the middle; torch's plain nearest the one under the corner.
+            return functional.interpolate(rgb, size=target, mode="nearest-exact")
+        mode = str(self.resample)
+
+        def resize(pictures: torch.Tensor) -> torch.Tensor:
+            return functional.interpolate(pictures, size=target, mode=mode, antialias=True)
+
+        if rgb.device.type == "cpu":
+            return resize(rgb)
+        # Other devices resize floats only.
+        return _in_chunks(
+            rgb, lambda chunk: resize(chunk.float()).round_().clamp_(0, 255).to(torch.uint8)
+        )
+
+
+def _in_chunks(rgb: torch.Tensor, work: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    import torch
+
+    step = max(1, _CHUNK_PIXELS // (rgb.shape[-2] * rgb.shape[-1]))
+    return torch.cat([work(chunk) for chunk in rgb.split(step)])
+
+
+def _resizing(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    size = settings["size"]
+    known = ({"height", "width"}, {"shortest_edge"}, {"shortest_edge", "longest_edge"})
+    if not isinstance(size, dict):
+        raise ConfigError(f"{path}: size = {size!r} is not supported")
+    size = {key: value for key, value in size.items() if value is not None}
+    if set(size) not in known or not all(type(v) is int and v > 0 for v in size.values()):
+        raise ConfigError(f"{path}: size = {size!r} is not supported")
+    if settings["resample"] not in _RESAMPLE:
+        raise ConfigError(
+            f"{path}: resample = {settings['resample']!r} is not supported; 0, 2 and 3 are"
+        )
+    fields = {"resample": _RESAMPLE[settings["resample"]], **size}
+    if "shortest_edge" in size:
+        fields["side_multiple"] = settings.get("side_multiple", 1)
+    return fields
+
+
+def _crop(path: Path, size: object, resizing: dict[str, Any]) -> tuple[int, int]:
+    if not isinstance(size, dict) or set(size) != {"height", "width"}:
+        raise ConfigError(f"{path}: crop_size = {size!r} is not supported")
+    crop = (int(size["height"]), int(size["width"]))
+    shortest = 0 if "longest_edge" in resizing else resizing.get("shortest_edge", 0)
+    least = (resizing.get("height", shortest), resizing.get("width", shortest))
+    if crop[0] > least[0] or crop[1] > least[1]:
+        # Such a crop would have to be filled up with black.
+        raise ConfigError(f"{path}: crop_size = {size!r} is larger than the resized picture")
+    return crop
+
+
+def _three(path: Path, key: str, value: object) -> tuple[float, float, float]:
+    if not isinstance(value, list) or len(value) != 3:
+        raise ConfigError(f"{path}: {key} = {value!r} is not supported; three numbers are")
+    red, green, blue = (float(number) for number in value)
+    return red, green, blue

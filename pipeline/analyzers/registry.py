@@ -1,0 +1,27 @@
+"""The analyzers that a configuration names."""
+
+from __future__ import annotations
+
+from pipeline.analyzers.base import Analyzer
+from pipeline.config import Config, ProbeConfig
+
+
+def build_analyzers(config: Config) -> list[Analyzer]:
+    """Detector, then embedder, as far as they are configured; nothing is loaded yet.
+
+    A run without either is allowed: it writes frames only.
+    """
+    members: list[Analyzer] = []
+    if config.detector is not None:
+        from pipeline.analyzers.transformers_detector import TransformersDetector
+
+        members.append(TransformersDetector(config.detector))
+    if isinstance(config.embedder, ProbeConfig):
+        from pipeline.analyzers.probe import ProbeEmbedder
+
+        members.append(ProbeEmbedder())
+    elif config.embedder is not None:
+        from pipeline.analyzers.clip import ClipEmbedder
+
+        members.append(ClipEmbedder(config.embedder))
+    return members

@@ -1,0 +1,55 @@
+"""Embeddings of texts, to search the embeddings of frames with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.analyzers.clip import CLIP_TYPES, pooled
+from pipeline.analyzers.models import load_pretrained, model_type, quiet_transformers
+from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def text_embeddings(model_folder: Path, texts: list[str]) -> np.ndarray:
+    """float32 (len(texts), dimensions) of unit length, comparable to the frames' by dot product.
+
+    Computed on the CPU. Of CLIP the text tower alone is loaded. Texts longer than the model
+    reads are cut off. Raises ConfigError where the folder lacks a tokenizer or a text tower.
+    """
+    import torch
+    from torch.nn import functional
+    from transformers import AutoTokenizer
+
+    kind = model_type(model_folder)
+    tower = kind in CLIP_TYPES
+    if tower:
+        from transformers import CLIPTextModelWithProjection as Model
+    else:
+        from transformers import AutoModel as Model
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(
+                model_folder, trust_remote_code=False, local_files_only=True
+            )
+    except (OSError, ValueError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{model_folder}: no tokenizer for text: {reason:.300}") from error
+    model = load_pretrained(Model, model_folder)
+    if not tower and not hasattr(model, "get_text_features"):
+        raise ConfigError(f"{model_folder}: {type(model).__name__} embeds no text")
+    longest = getattr(model.config, "text_config", model.config).max_position_embeddings
+    # SigLIP was trained on texts filled up to the full length, and reads the last position.
+    padding = "max_length" if kind.startswith("siglip") else True
+    tokens = tokenizer(
+        texts, padding=padding, truncation=True, max_length=longest, return_tensors="pt"
+    )
+    tokens.pop("token_type_ids", None)
+    with torch.inference_mode():
+        features = (
+            model(**tokens).text_embeds if tower else pooled(model.get_text_features(**tokens))
+        )
+        unit: np.ndarray = functional.normalize(features.float(), dim=-1).numpy()
+    return unit

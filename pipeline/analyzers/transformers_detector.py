@@ -1,0 +1,112 @@
+"""The `transformers` detector: DETR-like models of Hugging Face transformers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from pipeline.analyzers.batching import batch_size, batches
+from pipeline.analyzers.columns import detections_table
+from pipeline.analyzers.detection_heads import DETECTION_HEADS
+from pipeline.analyzers.models import load_pretrained, model_identity, model_type, resolve_model
+from pipeline.analyzers.precision import autocast
+from pipeline.analyzers.preprocess import Preprocessing
+from pipeline.config import TransformersDetectorConfig
+from pipeline.errors import ConfigError
+from pipeline.records import PixelFormat
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import torch
+
+    from pipeline.analyzers.frames import FrameBatch
+
+
+class TransformersDetector:
+    """An `Analyzer`: boxes above a threshold, in displayed pixels, clipped to the frame.
+
+    A box that lies outside the frame altogether is kept with no area: what the model said is
+    not edited, only cut.
+    """
+
+    name = "detector"
+    table: Literal["detections"] = "detections"
+    pixel_format: PixelFormat = "rgb24"
+
+    SEMANTICS: ClassVar[int] = 1
+
+    def __init__(self, config: TransformersDetectorConfig) -> None:
+        self._config = config
+        self._device = ""
+        self._model: Any = None
+
+    def identity(self) -> dict[str, object]:
+        folder = self._folder()
+        return {
+            "backend": "transformers",
+            "semantics": self.SEMANTICS,
+            "model": model_identity(folder),
+            "preprocessing": asdict(Preprocessing.from_folder(folder)),
+            "threshold": self._config.threshold,
+            "precision": self._config.precision,
+        }
+
+    def setup(self, device: str) -> None:
+        """Load the model. Raises ConfigError where it cannot be found or is no whole detector."""
+        folder = self._folder()
+        self._preprocessing = Preprocessing.from_folder(folder)
+        self._head = DETECTION_HEADS[model_type(folder)]
+        from transformers import AutoModelForObjectDetection
+
+        self._model = load_pretrained(AutoModelForObjectDetection, folder).to(device)
+        self._class_names = {int(i): str(n) for i, n in self._model.config.id2label.items()}
+        self._device = device
+
+    def analyze(self, frames: FrameBatch) -> pa.Table:
+        rgb = frames.rgb(self._device)
+        size = batch_size(self._config.batch, self._device)
+        found = [
+            (batch.start, *self._detect(rgb[batch], frames.width, frames.height))
+            for batch in batches(len(frames), size)
+        ]
+        local, boxes, scores, classes = (
+            np.concatenate(column)
+            for column in zip(
+                *((start + frame, *rest) for start, frame, *rest in found),
+                strict=True,
+            )
+        )
+        return detections_table(local, boxes, scores, classes, self._class_names)
+
+    def _detect(
+        self, rgb: torch.Tensor, width: int, height: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """One batch: frame within it int64 (n,), boxes (n, 4), scores (n,), class ids (n,)."""
+        import torch
+
+        with torch.inference_mode():
+            pictures = self._preprocessing.apply(rgb)
+            with autocast(self._config.precision, self._device):
+                outputs = self._model(pixel_values=pictures)
+            scores, classes, boxes = self._head.best(
+                outputs.logits.float(), outputs.pred_boxes.float()
+            )
+            bounds = torch.tensor([width, height, width, height], device=boxes.device)
+            boxes = torch.minimum((boxes * bounds).clamp_(min=0), bounds)
+            keep = scores > self._config.threshold
+            frame = keep.nonzero()[:, 0]
+            kept = frame, boxes[keep], scores[keep], classes[keep]
+            frame, boxes, scores, classes = (column.cpu().numpy() for column in kept)
+        return frame, boxes, scores, classes
+
+    def _folder(self) -> Path:
+        folder = resolve_model(self._config.model, self._config.revision)
+        if (kind := model_type(folder)) not in DETECTION_HEADS:
+            raise ConfigError(
+                f"{folder / 'config.json'}: model_type = {kind!r} is no detector that is "
+                f"supported; {', '.join(DETECTION_HEADS)} are"
+            )
+        return folder
