@@ -1,0 +1,167 @@
+"""What planning asks of an output: which videos are known, which shards have landed or failed.
+
+Loaded once at the start of a run and held in compact arrays (see `keys`), since a corpus may have
+millions of videos. Indices of videos are read one by one, when asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from pipeline.ledger.catchup import find_lag
+from pipeline.ledger.indexes import IndexTable
+from pipeline.ledger.keys import KEY, key_of, keys_of, order_of, span
+from pipeline.ledger.schema import DATA_TABLES
+from pipeline.ledger.store import Store
+from pipeline.records import VideoIndex
+
+
+class Books:
+    """The state of an output when it was opened. A folder without tables gives empty books."""
+
+    def __init__(self, output: str) -> None:
+        store = Store(output)
+        names = ("videos", "failures", "shards", *DATA_TABLES, "indexes")
+        # Opened in the reverse order of commits: what an earlier snapshot names, later ones have.
+        snapshots = {name: store.open(name) for name in names if store.exists(name)}
+        self._videos = CurrentVideos(store, snapshots.get("videos"))
+        self._landed = _landed_of(store, snapshots)
+        self._failed = _failed_of(store, snapshots.get("failures"))
+        self._indexes = IndexTable(store, snapshots.get("indexes"))
+
+    def known(self, uri: str) -> tuple[str, str | None, str] | None:
+        """(stamp, video_id, status) of the latest outcome of `uri`, None where it has none.
+
+        `video_id` is None where the file could not be indexed.
+        """
+        return self._videos.of(uri)
+
+    def video_done(self, video_id: str, fingerprint: str) -> bool:
+        """Whether every shard of the video has landed in the analysis."""
+        shards = self._landed.get(fingerprint)
+        if shards is not None and shards.complete(video_id):
+            return True
+        # A video without a single frame has no shards, and nothing left to do.
+        return self._indexes.frame_count(video_id) == 0
+
+    def landed(self, video_id: str, fingerprint: str) -> set[int]:
+        """Shard numbers of the video that have landed in the analysis."""
+        shards = self._landed.get(fingerprint)
+        return shards.of(video_id) if shards is not None else set()
+
+    def failed(self, video_id: str, fingerprint: str) -> set[int]:
+        """Shard numbers that were given up and have not landed since."""
+        shards = self._failed.get(fingerprint)
+        given_up = shards.of(video_id) if shards is not None else set()
+        return given_up - self.landed(video_id, fingerprint) if given_up else given_up
+
+    def index(self, video_id: str) -> VideoIndex | None:
+        """The video's index as it was committed, None where there is none."""
+        return self._indexes.read(video_id)
+
+
+class CurrentVideos:
+    """The latest row of each uri: stamp, video_id and status, about 100 bytes each."""
+
+    def __init__(self, store: Store, snapshot: DeltaTable | None) -> None:
+        columns = ["uri", "stamp", "video_id", "status", "recorded_at"]
+        if snapshot is None:
+            keys, self._rows = np.empty(0, KEY), None
+        else:
+            rows = store.dataset("videos", snapshot).to_table(columns=columns)
+            keys = keys_of(rows.column("uri"))
+            newest = latest_rows(keys, rows.column("recorded_at"))
+            keys = keys[newest]
+            rows = rows.select(["stamp", "video_id", "status"]).take(pa.array(newest))
+            self._rows = rows.combine_chunks()
+        self._keys = keys
+
+    def of(self, uri: str) -> tuple[str, str | None, str] | None:
+        found = span(self._keys, key_of(uri))
+        if self._rows is None or found.stop == found.start:
+            return None
+        stamp, video_id, status = (column[found.start].as_py() for column in self._rows.columns)
+        return stamp, video_id, status
+
+
+def latest_rows(keys: np.ndarray, recorded_at: pa.ChunkedArray) -> np.ndarray:
+    """Row numbers of the latest row of each key, in the order of the keys."""
+    times = recorded_at.cast(pa.int64()).to_numpy()
+    order = order_of(keys, times)
+    ordered = keys[order]
+    last = np.append(ordered[1:] != ordered[:-1], [True]) if len(ordered) else np.empty(0, bool)
+    return order[last]
+
+
+class ShardSets:
+    """Per video a set of shard numbers, and of how many: 24 bytes a shard."""
+
+    def __init__(self, keys: np.ndarray, index: np.ndarray, count: np.ndarray) -> None:
+        order = order_of(keys, index)
+        self._keys = keys[order]
+        self._index = index[order]
+        self._count = count[order]
+
+    def of(self, video_id: str) -> set[int]:
+        return set(self._index[span(self._keys, key_of(video_id))].tolist())
+
+    def complete(self, video_id: str) -> bool:
+        found = span(self._keys, key_of(video_id))
+        if found.stop == found.start:
+            return False
+        return len(set(self._index[found].tolist())) == int(self._count[found.start])
+
+
+def read_landed(store: Store, fingerprints: Iterable[str] | None = None) -> dict[str, ShardSets]:
+    """What has landed per analysis; what `shards` lacks after a crash included."""
+    names = ("shards", *DATA_TABLES)
+    return _landed_of(
+        store, {name: store.open(name) for name in names if store.exists(name)}, fingerprints
+    )
+
+
+def _landed_of(
+    store: Store, snapshots: dict[str, DeltaTable], fingerprints: Iterable[str] | None = None
+) -> dict[str, ShardSets]:
+    if not {"shards", *DATA_TABLES} <= set(snapshots):
+        return {}
+    wanted = None if fingerprints is None else pc.field("analysis").isin(list(fingerprints))
+    columns = ["analysis", "video_id", "shard_index", "shard_count"]
+    dataset = store.dataset("shards", snapshots["shards"])
+    batches = dataset.to_batches(columns=columns, filter=wanted)
+    lag = find_lag(store, snapshots).rows.select(columns).to_batches()
+    return _sets((*batches, *lag))
+
+
+def _failed_of(store: Store, snapshot: DeltaTable | None) -> dict[str, ShardSets]:
+    if snapshot is None:
+        return {}
+    shards = pc.field("shard_index").is_valid() & pc.field("analysis").is_valid()
+    shards &= pc.field("video_id").is_valid()
+    columns = ["analysis", "video_id", "shard_index"]
+    dataset = store.dataset("failures", snapshot)
+    return _sets(dataset.to_batches(columns=columns, filter=shards))
+
+
+def _sets(batches: Iterable[pa.RecordBatch]) -> dict[str, ShardSets]:
+    """One ShardSets per analysis, out of batches that are turned into numbers one by one."""
+    parts: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
+    for batch in batches:
+        keys = keys_of(batch.column("video_id"))
+        index = batch.column("shard_index").to_numpy()
+        named = "shard_count" in batch.schema.names
+        count = batch.column("shard_count").to_numpy() if named else np.zeros(len(batch), np.int32)
+        analysis = batch.column("analysis").dictionary_encode()
+        codes = analysis.indices.to_numpy()
+        for code, fingerprint in enumerate(analysis.dictionary.to_pylist()):
+            mine = codes == code
+            parts.setdefault(fingerprint, []).append((keys[mine], index[mine], count[mine]))
+    return {
+        fingerprint: ShardSets(*(np.concatenate(column) for column in zip(*found, strict=True)))
+        for fingerprint, found in parts.items()
+    }

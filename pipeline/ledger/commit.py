@@ -1,0 +1,331 @@
+"""The writer of a run: results in, whole shards out, in commits that land exactly once.
+
+    begin(task) ── add_result ... add_end ──> whole? remap ──> ready ── flush ──> tables
+                   discard(attempt) drops          (rows in memory)
+
+Nothing of a shard is visible before all of it is here. A flush goes through the tables in an
+order that a crash can cut anywhere: rows before the `shards` that index them, and both before
+the `videos` row that says ok.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import pyarrow as pa
+
+from pipeline.errors import RunAborted
+from pipeline.ledger.books import read_landed
+from pipeline.ledger.catchup import catch_up, note_covers, note_shards
+from pipeline.ledger.delta import Appended, append_once, create_tables, record_analyses
+from pipeline.ledger.indexes import index_row
+from pipeline.ledger.keys import KeySet
+from pipeline.ledger.outcomes import Clock, failure_row, shard_row, video_row
+from pipeline.ledger.remap import remap
+from pipeline.ledger.schema import DATA_TABLES
+from pipeline.ledger.store import Store
+from pipeline.records import (
+    Analysis,
+    ClipResult,
+    Failure,
+    ShardEnd,
+    ShardTask,
+    VideoIndex,
+    VideoOutcome,
+    shard_id,
+)
+
+
+@dataclass(frozen=True)
+class WholeShard:
+    """Said once per shard: all of it is here, and will be in the next commit."""
+
+    task_key: str
+    frames: int
+    """Sampled frames that it owns."""
+    rows: dict[str, int]
+    """Rows per table."""
+
+
+@dataclass
+class WriterStats:
+    """Figures of a writer, for progress and tests."""
+
+    commits: int = 0
+    commit_s: float = 0.0
+    rows: dict[str, int] = field(default_factory=dict)
+    """Rows per table that this writer has landed."""
+    landed_before: int = 0
+    """Shards (per analysis) that another writer had landed; their rows were dropped here."""
+
+
+@dataclass
+class _Pending:
+    """A shard whose results are still coming."""
+
+    task: ShardTask
+    attempt: int
+    results: list[ClipResult] = field(default_factory=list)
+    end: ShardEnd | None = None
+    nbytes: int = 0
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """One shard of one analysis, as it goes into a table."""
+
+    rows: pa.Table
+    shard: pa.Table
+    """Its row of `shards`."""
+
+
+class LedgerWriter:
+    """Buffers results of one run and commits them; used by one thread of one process.
+
+    Opening it makes the tables that are missing, adds to `shards` what a crash left out, and
+    records the analyses. Raises UsageError where `output` cannot hold tables, RunAborted where
+    it cannot be written any more.
+    """
+
+    def __init__(
+        self,
+        output: str,
+        run_id: str,
+        analyses: Mapping[str, Analysis],
+        commit_bytes: int = 64 * 2**20,
+        commit_seconds: float = 30.0,
+    ) -> None:
+        self.stats = WriterStats()
+        self._store = Store(output)
+        self._run_id = run_id
+        self._analyses = dict(analyses)
+        self._commit_bytes = commit_bytes
+        self._commit_seconds = commit_seconds
+        # A restarted collector has the same run_id: its batches must not look landed.
+        self._nonce = f"{run_id}-{secrets.token_hex(4)}"
+        self._batches = 0
+        self._clock = Clock()
+        self._broken = False
+
+        self._pending: dict[str, _Pending] = {}
+        self._ready: dict[str, dict[str, _Ready]] = {table: {} for table in DATA_TABLES}
+        self._shards: dict[str, pa.Table] = {}
+        """Rows of `shards` whose data has landed."""
+        self._indexes: dict[str, pa.Table] = {}
+        self._failures: list[pa.Table] = []
+        self._videos: list[pa.Table] = []
+        self._nbytes = 0
+        self._waiting_since: float | None = None
+
+        create_tables(self._store)
+        self._covers = catch_up(self._store).covers
+        record_analyses(self._store, self._analyses.values(), run_id)
+        self._landed = read_landed(self._store, self._analyses)
+        snapshot = self._store.open("indexes")
+        ids = self._store.dataset("indexes", snapshot).to_batches(columns=["video_id"])
+        self._indexed = KeySet(batch.column("video_id") for batch in ids)
+
+    def __enter__(self) -> LedgerWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.flush()
+        elif not self._broken:
+            # Whole shards are kept whatever ended the run; the first error is the one to tell.
+            with suppress(RunAborted):
+                self.flush()
+
+    # -- shards -----------------------------------------------------------------------
+
+    def begin(self, task: ShardTask, attempt: int) -> None:
+        """Results of this attempt will come; what an earlier attempt sent is dropped."""
+        pending = self._pending.get(task.key)
+        if pending is None or pending.attempt < attempt:
+            self._pending[task.key] = _Pending(task, attempt)
+
+    def add_result(self, result: ClipResult) -> WholeShard | None:
+        """Take one clip. Returns the shard where this makes it whole.
+
+        Results of an attempt that is unknown, superseded or discarded are ignored. Raises
+        ValueError where the shard is whole but does not add up; it is dropped, to be redone.
+        """
+        pending = self._wanted(result.task_key, result.attempt)
+        if pending is None:
+            return None
+        pending.results.append(result)
+        pending.nbytes += result.positions.nbytes + result.sizes.nbytes
+        pending.nbytes += sum(rows.nbytes for rows in result.rows.values())
+        return self._whole(pending)
+
+    def add_end(self, end: ShardEnd) -> WholeShard | None:
+        """Take the end of a shard's stream, which may come before its last clips."""
+        pending = self._wanted(end.task_key, end.attempt)
+        if pending is None:
+            return None
+        pending.end = end
+        return self._whole(pending)
+
+    def discard(self, task_key: str, attempt: int) -> None:
+        """An attempt has failed: forget what it sent, and ignore what may still come of it."""
+        if self._wanted(task_key, attempt) is not None:
+            del self._pending[task_key]
+
+    def _wanted(self, task_key: str, attempt: int) -> _Pending | None:
+        pending = self._pending.get(task_key)
+        return pending if pending is not None and pending.attempt == attempt else None
+
+    def _whole(self, pending: _Pending) -> WholeShard | None:
+        task, end = pending.task, pending.end
+        if end is None or len(pending.results) < len(task.shard.clips):
+            return None
+        del self._pending[task.key]
+        tables = remap(task, pending.results, end, self._analyses, self._run_id)
+        counts: dict[str, int] = {}
+        for fingerprint, rows in tables.items():
+            table = self._analyses[fingerprint].table
+            counts[table] = counts.get(table, 0) + rows.num_rows
+            self._make_ready(task, fingerprint, table, rows)
+        return WholeShard(task.key, task.frame_count, counts)
+
+    def _make_ready(self, task: ShardTask, fingerprint: str, table: str, rows: pa.Table) -> None:
+        video_id, number = task.index.video_id, task.shard.shard_index
+        name = shard_id(fingerprint, video_id, number)
+        landed = self._landed.get(fingerprint)
+        if landed is not None and number in landed.of(video_id):
+            self.stats.landed_before += 1
+        elif name not in self._ready[table]:
+            shard = shard_row(task, fingerprint, rows.num_rows, self._run_id)
+            self._ready[table][name] = _Ready(rows, shard)
+            self._buffered(rows.nbytes)
+
+    # -- videos -----------------------------------------------------------------------
+
+    def add_index(self, index: VideoIndex) -> None:
+        """Keep a video's index; a second one of the same video is ignored."""
+        if index.video_id not in self._indexed:
+            self._indexed.add(index.video_id)
+            row = index_row(index, self._run_id)
+            self._indexes[f"index-{index.video_id[:24]}"] = row
+            self._buffered(row.nbytes)
+
+    def add_failure(self, failure: Failure) -> None:
+        row = failure_row(failure, self._run_id, self._clock.now())
+        self._failures.append(row)
+        self._buffered(row.nbytes)
+
+    def add_video(self, outcome: VideoOutcome) -> None:
+        """Keep how a video ended; it is committed after all that was added before."""
+        row = video_row(outcome, self._analyses, self._run_id, self._clock.now())
+        self._videos.append(row)
+        self._buffered(row.nbytes)
+
+    # -- commits ----------------------------------------------------------------------
+
+    @property
+    def ready_bytes(self) -> int:
+        """Bytes that the next flush would commit."""
+        return self._nbytes
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of shards that are not whole yet."""
+        return sum(pending.nbytes for pending in self._pending.values())
+
+    def _buffered(self, nbytes: int) -> None:
+        self._nbytes += nbytes
+        if self._waiting_since is None:
+            self._waiting_since = time.monotonic()
+
+    def flush_if_due(self) -> bool:
+        """Commit if `commit_bytes` are ready or the oldest of it has waited `commit_seconds`."""
+        if self._waiting_since is None:
+            return False
+        waited = time.monotonic() - self._waiting_since
+        if self._nbytes < self._commit_bytes and waited < self._commit_seconds:
+            return False
+        self.flush()
+        return True
+
+    def flush(self) -> None:
+        """Commit everything that is whole. Raises RunAborted where the store cannot take it."""
+        started = time.perf_counter()
+        try:
+            for _, step in self.steps():
+                step()
+        except RunAborted:
+            self._broken = True
+            raise
+        finally:
+            self.stats.commit_s += time.perf_counter() - started
+        self._nbytes = 0
+        self._waiting_since = None
+
+    def steps(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        """The commits of a flush, one table each, in their order."""
+        yield "indexes", self._flush_indexes
+        for table in DATA_TABLES:
+            yield table, lambda table=table: self._flush_data(table)  # type: ignore[misc]
+        yield "shards", self._flush_shards
+        yield "failures", lambda: self._flush_log("failures", self._failures)
+        yield "videos", lambda: self._flush_log("videos", self._videos)
+
+    def _flush_indexes(self) -> None:
+        self._append("indexes", self._indexes, lambda _: {})
+        self._indexes.clear()
+
+    def _flush_data(self, table: str) -> None:
+        ready = self._ready[table]
+
+        def note(ids: list[str]) -> object:
+            return note_shards(pa.concat_tables(ready[name].shard for name in ids))
+
+        done = self._append(table, {name: item.rows for name, item in ready.items()}, note)
+        if done is None:
+            return
+        self.stats.landed_before += len(done.before)
+        if done.version is not None and done.version == self._covers.get(table, -1) + 1:
+            # Nobody else has committed in between: once these shards are in, all are.
+            self._covers[table] = done.version
+        # Those of another writer too: it may have died before it got to `shards`.
+        self._shards |= {name: item.shard for name, item in ready.items()}
+        ready.clear()
+
+    def _flush_shards(self) -> None:
+        note = note_covers(self._covers)
+        self._append("shards", self._shards, lambda _: note)
+        self._shards.clear()
+
+    def _flush_log(self, table: str, rows: list[pa.Table]) -> None:
+        if not rows:
+            return
+        # The same id if this is tried again, another for the next batch.
+        name = f"{self._nonce}-{self._batches}"
+        self._append(table, {name: pa.concat_tables(rows)}, lambda _: {})
+        self._batches += 1
+        rows.clear()
+
+    def _append(
+        self, table: str, rows: dict[str, pa.Table], note: Callable[[list[str]], object]
+    ) -> Appended | None:
+        if not rows:
+            return None
+        done = append_once(self._store, table, rows, note)
+        if done.version is not None:
+            self.stats.commits += 1
+        count = sum(rows[name].num_rows for name in done.landed)
+        self.stats.rows[table] = self.stats.rows.get(table, 0) + count
+        return done
+
+
+__all__ = ["LedgerWriter", "WholeShard", "WriterStats", "catch_up"]

@@ -1,0 +1,83 @@
+"""Rows of `videos`, `failures` and `shards`, and the clock that orders them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+from pipeline.ledger.remap import owned_range
+from pipeline.ledger.schema import plain
+from pipeline.records import Failure, ShardTask, VideoOutcome, shard_id
+
+
+class Clock:
+    """Microseconds since 1970, UTC, each later than the one before: the latest row counts."""
+
+    def __init__(self) -> None:
+        self._last_us = 0
+
+    def now(self) -> int:
+        self._last_us = max(time.time_ns() // 1000, self._last_us + 1)
+        return self._last_us
+
+
+def video_row(
+    outcome: VideoOutcome, analyses: Iterable[str], run_id: str, recorded_us: int
+) -> pa.Table:
+    """One row of `videos`; what only an index can tell is null where there is none."""
+    source, index = outcome.source, outcome.index
+    values: dict[str, object] = {
+        "uri": source.uri,
+        "stamp": source.stamp,
+        "size_bytes": source.size_bytes,
+        "status": outcome.status,
+        "reason": outcome.reason,
+        "analyses": sorted(analyses),
+        "run_id": run_id,
+        "recorded_at": recorded_us,
+    }
+    if index is not None:
+        values |= {
+            "video_id": index.video_id,
+            "container": index.container,
+            "codec": index.codec,
+            "width": index.width,
+            "height": index.height,
+            "rotation": index.rotation,
+            "stream_index": index.stream_index,
+            "time_base": str(index.time_base),
+            "frame_count": index.frame_count,
+            "duration_s": index.duration_s,
+        }
+    return _row("videos", values)
+
+
+def failure_row(failure: Failure, run_id: str, recorded_us: int) -> pa.Table:
+    """One row of `failures`."""
+    values = vars(failure) | {"run_id": run_id, "recorded_at": recorded_us}
+    return _row("failures", values)
+
+
+def shard_row(task: ShardTask, fingerprint: str, rows: int, run_id: str) -> pa.Table:
+    """One row of `shards`: the shard in one analysis, with the rows that it has there."""
+    first, last = owned_range(task)
+    values = {
+        "shard_id": shard_id(fingerprint, task.index.video_id, task.shard.shard_index),
+        "video_id": task.index.video_id,
+        "analysis": fingerprint,
+        "shard_index": task.shard.shard_index,
+        "shard_count": task.shard.shard_count,
+        "first_frame": first,
+        "last_frame": last,
+        "frames": task.frame_count,
+        "rows": rows,
+        "run_id": run_id,
+    }
+    return _row("shards", values)
+
+
+def _row(table: str, values: dict[str, object]) -> pa.Table:
+    schema = plain(table)
+    return pa.table([pa.array([values.get(f.name)], f.type) for f in schema], schema=schema)

@@ -1,0 +1,303 @@
+"""Reading an output: tables as Arrow, one frame with all that is known of it, current by default.
+
+Current means: of each analyzer name the newest analysis, and of each uri the newest content. A
+run may be writing meanwhile; every call looks at what has landed by then.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from deltalake import DeltaTable
+
+from pipeline.errors import UsageError
+from pipeline.ledger.books import latest_rows
+from pipeline.ledger.delta import RecordedAnalysis, newest_analyses, read_analyses
+from pipeline.ledger.indexes import IndexTable
+from pipeline.ledger.keys import keys_of
+from pipeline.ledger.schema import TABLES
+from pipeline.ledger.store import Store
+from pipeline.records import VideoIndex
+
+_BY_ANALYSIS = ("frames", "detections", "embeddings", "shards")
+_BY_CONTENT = (*_BY_ANALYSIS, "indexes")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One sampled frame and what the newest analyses say of it."""
+
+    video_id: str
+    frame_index: int
+    row: dict[str, Any]
+    """Its row of `frames`."""
+    detections: pa.Table = field(repr=False)
+    """Its rows of `detections`, by detection_index."""
+    embedding: np.ndarray | None = field(repr=False)
+    """float32 (dimensions,), L2-normalised; None where there is none."""
+
+
+class Ledger:
+    """An output, opened for reading. Raises UsageError where `output` holds none."""
+
+    def __init__(self, output: str | os.PathLike[str]) -> None:
+        self.output = os.fspath(output)
+        self._store = Store(self.output)
+        if not os.path.isdir(self.output):
+            raise UsageError(f"{self.output} is no frameledger output: no such folder")
+        if not self._store.exists("videos"):
+            raise UsageError(
+                f"{self.output} is no frameledger output: it has no table videos; "
+                "name the folder that a run was given with --output"
+            )
+        self._open: dict[str, tuple[DeltaTable, int, ds.Dataset]] = {}
+        self._indexes: tuple[int, IndexTable] | None = None
+
+    # -- tables -----------------------------------------------------------------------
+
+    def table(
+        self,
+        name: str,
+        columns: Sequence[str] | None = None,
+        filter: pc.Expression | None = None,
+        analysis: str | None = None,
+        *,
+        current: bool = True,
+    ) -> pa.Table:
+        """Rows of a table.
+
+        Args:
+            name: `videos`, `indexes`, `frames`, `detections`, `embeddings`, `failures`, `shards`.
+            columns: which; all where None.
+            filter: a pyarrow expression; files and row groups that cannot match are not read.
+            analysis: a fingerprint (or its beginning) instead of the newest analyses.
+            current: False to also get superseded contents of files and, where `analysis` is not
+                given, all analyses.
+
+        Raises UsageError for an unknown table, column or analysis.
+        """
+        dataset, wanted, chosen = self._query(name, columns, filter, analysis, current)
+        return dataset.to_table(columns=chosen, filter=wanted)
+
+    def batches(
+        self,
+        name: str,
+        columns: Sequence[str] | None = None,
+        filter: pc.Expression | None = None,
+        analysis: str | None = None,
+        *,
+        current: bool = True,
+        batch_rows: int = 8192,
+    ) -> Iterator[pa.RecordBatch]:
+        """As `table`, streamed in bounded memory: a few row groups at a time, however many."""
+        dataset, wanted, chosen = self._query(name, columns, filter, analysis, current)
+        yield from dataset.to_batches(
+            columns=chosen,
+            filter=wanted,
+            batch_size=batch_rows,
+            batch_readahead=2,
+            fragment_readahead=1,
+        )
+
+    def dataset(self, name: str) -> ds.Dataset:
+        """All rows of a table as it is now, as a pyarrow dataset."""
+        if name not in TABLES:
+            raise UsageError(f"{self.output}: no table {name}; there are {', '.join(TABLES)}")
+        opened = self._open.get(name)
+        if opened is None:
+            snapshot = self._store.open(name)
+        else:
+            snapshot, version, dataset = opened
+            snapshot.update_incremental()
+            if snapshot.version() == version:
+                return dataset
+        dataset = self._store.dataset(name, snapshot)
+        self._open[name] = (snapshot, snapshot.version(), dataset)
+        return dataset
+
+    def videos(self) -> pa.Table:
+        """The current row of each uri, sorted by uri."""
+        rows = self.dataset("videos").to_table()
+        newest = latest_rows(keys_of(rows.column("uri")), rows.column("recorded_at"))
+        return rows.take(pa.array(newest)).sort_by("uri")
+
+    def analyses(self) -> list[RecordedAnalysis]:
+        """Every analysis of the output, the oldest first."""
+        return read_analyses(self._store)
+
+    def _query(
+        self,
+        name: str,
+        columns: Sequence[str] | None,
+        wanted: pc.Expression | None,
+        analysis: str | None,
+        current: bool,
+    ) -> tuple[ds.Dataset, pc.Expression | None, list[str] | None]:
+        dataset = self.dataset(name)
+        strangers = [column for column in columns or () if column not in dataset.schema.names]
+        if strangers:
+            raise UsageError(
+                f"{self.output}: table {name} has no column {', '.join(strangers)}; "
+                f"it has {', '.join(dataset.schema.names)}"
+            )
+        parts = [] if wanted is None else [wanted]
+        parts += self._analysis_filter(name, analysis, current)
+        if current and name in _BY_CONTENT and (old := self._superseded()):
+            parts.append(~pc.field("video_id").isin(old))
+        whole = None
+        for part in parts:
+            whole = part if whole is None else whole & part
+        return dataset, whole, list(columns) if columns is not None else None
+
+    def _analysis_filter(
+        self, name: str, analysis: str | None, current: bool
+    ) -> list[pc.Expression]:
+        if name not in _BY_ANALYSIS:
+            return []
+        known = [a for a in self.analyses() if name in ("shards", a.table)]
+        if analysis is not None:
+            return [pc.field("analysis") == self._fingerprint(analysis, known)]
+        newest = {a.fingerprint for a in newest_analyses(known).values()}
+        if not current or len(newest) == len(known):
+            return []
+        return [pc.field("analysis").isin(sorted(newest))]
+
+    def _fingerprint(self, asked: str, known: list[RecordedAnalysis]) -> str:
+        found = [a.fingerprint for a in known if asked and a.fingerprint.startswith(asked)]
+        if len(found) != 1:
+            what = "is not one analysis but several" if found else "is no analysis here"
+            there = ", ".join(f"{a.fingerprint} ({a.name})" for a in known) or "none"
+            raise UsageError(f"{self.output}: {asked} {what}; there are {there}")
+        return found[0]
+
+    def _superseded(self) -> list[str]:
+        """Contents that some file once had and that no file has now."""
+        rows = self.dataset("videos").to_table(columns=["uri", "video_id", "recorded_at"])
+        newest = latest_rows(keys_of(rows.column("uri")), rows.column("recorded_at"))
+        if len(newest) == len(rows):
+            return []
+        ids = rows.column("video_id")
+        now = ids.take(pa.array(newest)).unique()
+        return ids.filter(pc.invert(pc.is_in(ids, now))).drop_null().unique().to_pylist()
+
+    # -- one video, one frame ---------------------------------------------------------
+
+    def index(self, video: str) -> VideoIndex:
+        """The index of a video, by uri or video_id. Raises UsageError where there is none."""
+        video_id = self._video_id(video)
+        self.dataset("indexes")
+        snapshot, version, _ = self._open["indexes"]
+        if self._indexes is None or self._indexes[0] != version:
+            self._indexes = version, IndexTable(self._store, snapshot)
+        index = self._indexes[1].read(video_id)
+        if index is None:
+            raise UsageError(f"{self.output}: video {video}: has no index yet")
+        return index
+
+    def frame(self, video: str, index: int, analysis: str | None = None) -> Frame:
+        """A sampled frame with its detections and its embedding.
+
+        Args:
+            video: uri or video_id.
+            index: frame index over the whole video, from 0.
+            analysis: fingerprint of a detector's or embedder's analysis other than the newest.
+
+        Raises UsageError where the video is unknown or the frame was not sampled.
+        """
+        video_id = self._video_id(video)
+        fingerprints = self._chosen(analysis)
+        rows = self._rows_of(video_id, index, "frames", fingerprints["frames"])
+        if not rows.num_rows:
+            raise UsageError(self._no_frame(video, video_id, index, fingerprints["frames"]))
+        boxes = self._rows_of(video_id, index, "detections", fingerprints["detections"])
+        vectors = self._rows_of(video_id, index, "embeddings", fingerprints["embeddings"])
+        embedding = None
+        if vectors.num_rows:
+            embedding = vectors.column("embedding")[0].values.to_numpy().astype(np.float32)
+        return Frame(
+            video_id=video_id,
+            frame_index=index,
+            row=rows.to_pylist()[0],
+            detections=boxes.sort_by("detection_index"),
+            embedding=embedding,
+        )
+
+    def frame_filter(self, video_id: str, index: int, fingerprints: list[str]) -> pc.Expression:
+        """What finds one frame: partition, then min and max of files, then of row groups."""
+        return (
+            pc.field("analysis").isin(fingerprints)
+            & (pc.field("video_id") == video_id)
+            & (pc.field("frame_index") == index)
+        )
+
+    def _rows_of(self, video_id: str, index: int, table: str, prints: list[str]) -> pa.Table:
+        wanted = self.frame_filter(video_id, index, prints)
+        return self.dataset(table).to_table(filter=wanted)
+
+    def _chosen(self, analysis: str | None) -> dict[str, list[str]]:
+        """Fingerprints to read per table: the newest, with `analysis` in place of its own name."""
+        known = self.analyses()
+        chosen = newest_analyses(known)
+        if analysis is not None:
+            fingerprint = self._fingerprint(analysis, known)
+            asked = next(a for a in known if a.fingerprint == fingerprint)
+            chosen[asked.name] = asked
+            # An analysis' rows belong to the frames that it sampled.
+            linked = [a for a in known if a.fingerprint == asked.identity.get("frames")]
+            chosen |= {a.name: a for a in linked}
+        by_table: dict[str, list[str]] = {"frames": [], "detections": [], "embeddings": []}
+        for one in chosen.values():
+            by_table[one.table].append(one.fingerprint)
+        return by_table
+
+    def _video_id(self, video: str) -> str:
+        named = (pc.field("uri") == video) | (pc.field("video_id") == video)
+        rows = self.dataset("videos").to_table(filter=named).sort_by("recorded_at").to_pylist()
+        by_uri = [row for row in rows if row["uri"] == video]
+        if by_uri:
+            latest = by_uri[-1]
+            if latest["video_id"] is None:
+                raise UsageError(
+                    f"{self.output}: video {video} could not be read: {latest['reason']}"
+                )
+            return latest["video_id"]
+        if rows or self._in_work(video):
+            return video
+        raise UsageError(self._no_video(video))
+
+    def _in_work(self, video_id: str) -> bool:
+        """Whether shards of a video have landed that no row of `videos` names yet."""
+        return bool(self.dataset("shards").count_rows(filter=pc.field("video_id") == video_id))
+
+    def _no_video(self, video: str) -> str:
+        uris = self.dataset("videos").to_table(columns=["uri"]).column("uri").unique()
+        names = uris.slice(0, 20_000).to_pylist()
+        base = {os.path.basename(name): name for name in names}
+        near = difflib.get_close_matches(video, names, n=3, cutoff=0.6)
+        near += [base[b] for b in difflib.get_close_matches(os.path.basename(video), base, n=3)]
+        if near:
+            hint = f"did you mean {' or '.join(dict.fromkeys(near))}?"
+        else:
+            hint = f"it has {len(uris):,} videos" + (f", such as {names[0]}" if names else "")
+        return f"{self.output}: no video {video}; {hint}"
+
+    def _no_frame(self, video: str, video_id: str, index: int, prints: list[str]) -> str:
+        wanted = pc.field("analysis").isin(prints) & (pc.field("video_id") == video_id)
+        rows = self.dataset("frames").to_table(columns=["frame_index"], filter=wanted)
+        there = np.sort(rows.column("frame_index").to_numpy())
+        if not len(there):
+            return f"{self.output}: video {video} has no frames yet"
+        nearest = there[np.argsort(np.abs(there - index), kind="stable")[:2]]
+        return (
+            f"{self.output}: video {video} has no frame {index}; nearest are "
+            f"{' and '.join(str(int(n)) for n in np.sort(nearest))} "
+            f"({len(there):,} frames from {int(there[0])} to {int(there[-1])})"
+        )

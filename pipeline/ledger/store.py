@@ -1,0 +1,83 @@
+"""Where the tables of an output are: the one seam through which every path goes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from pipeline.errors import UsageError
+from pipeline.ledger.schema import plain
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
+    import pyarrow.fs as pa_fs
+
+_REFUSED = "%[]^|\\"
+"""delta-rs turns a path into a URL and back: these end in an error, or (a percent sign followed
+by two digits) in another folder."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """The root of an output, and what it takes to open it. Only local folders so far."""
+
+    root: str
+    storage_options: dict[str, str] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        bad = sorted(set(_REFUSED) & set(os.path.abspath(self.root)))
+        if bad:
+            raise UsageError(
+                f"output {self.root}: the path holds {' '.join(bad)}, which Delta tables cannot be "
+                f"kept under; rename the folder (none of {' '.join(_REFUSED)} may be in it)"
+            )
+
+    def uri(self, table: str) -> str:
+        return os.path.join(os.path.abspath(self.root), table)
+
+    def filesystem(self, table: str) -> pa_fs.FileSystem:
+        """A file system rooted at the table. Arrow's own: no Python in its reading threads."""
+        import pyarrow.fs as pa_fs
+
+        return pa_fs.SubTreeFileSystem(self.uri(table), pa_fs.LocalFileSystem())
+
+    def exists(self, table: str) -> bool:
+        return DeltaTable.is_deltatable(self.uri(table), self.storage_options)
+
+    def open(self, table: str) -> DeltaTable:
+        """A fresh snapshot. Raises TableNotFoundError where there is no such table."""
+        return DeltaTable(self.uri(table), storage_options=self.storage_options)
+
+    def open_or_none(self, table: str) -> DeltaTable | None:
+        return self.open(table) if self.exists(table) else None
+
+    def dataset(self, table: str, snapshot: DeltaTable) -> ds.Dataset:
+        """The files of a snapshot, each with its partition and statistics for skipping."""
+        return snapshot.to_pyarrow_dataset(filesystem=self.filesystem(table), schema=plain(table))
+
+    def log_entry(self, table: str, version: int) -> bytes | None:
+        """The raw log of one version (JSON lines), None where it is not kept any more."""
+        try:
+            with self.filesystem(table).open_input_stream(f"_delta_log/{version:020d}.json") as f:
+                return f.read()
+        except FileNotFoundError:
+            return None
+
+    def prepare(self) -> None:
+        """Make the root where it is missing. Raises UsageError where it cannot be."""
+        try:
+            Path(self.root).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"output {self.root}: cannot make the folder: {error.strerror or error}"
+            ) from None
+
+
+def empty(table: str) -> pa.Table:
+    """A table without rows, in the table's schema."""
+    return plain(table).empty_table()
