@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
     from pipeline.analyzers.frames import FrameBatch
 
+TableName = Literal["detections", "embeddings"]
+
 
 class Analyzer(Protocol):
     """One member of a run. Implementations are plain classes; nothing is inherited."""
 
     name: str
     """The role in the configuration, unique in a run: `detector` or `embedder`."""
-    table: Literal["detections", "embeddings"]
+    table: TableName
     pixel_format: PixelFormat
     """What it wants the decoder to deliver on a CPU; on a GPU yuv420p is uploaded for all."""
 

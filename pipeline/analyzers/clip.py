@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from pipeline.analyzers.base import TableName
 from pipeline.analyzers.batching import batch_size, batches
 from pipeline.analyzers.columns import embeddings_table
 from pipeline.analyzers.models import load_pretrained, model_identity, model_type, resolve_model
@@ -35,7 +36,7 @@ class ClipEmbedder:
     """
 
     name = "embedder"
-    table: Literal["embeddings"] = "embeddings"
+    table: TableName = "embeddings"
     pixel_format: PixelFormat = "rgb24"
 
     SEMANTICS: ClassVar[int] = 1

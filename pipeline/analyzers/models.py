@@ -174,7 +174,6 @@ def _builtin(model: str) -> Path:
 
 
 def _download(model: str, revision: str | None) -> Path:
-    import httpx
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils import (
@@ -183,6 +182,8 @@ def _download(model: str, revision: str | None) -> Path:
         enable_progress_bars,
     )
 
+    # Whatever HTTP library this version of the hub client uses, its errors have this base.
+    http_error = HfHubHTTPError.__bases__[0]
     offline = constants.HF_HUB_OFFLINE
     noisy = not are_progress_bars_disabled()
     disable_progress_bars()
@@ -190,7 +191,7 @@ def _download(model: str, revision: str | None) -> Path:
         folder = snapshot_download(
             model, revision=revision, allow_patterns=_HUB_FILES, local_files_only=offline
         )
-    except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
+    except (http_error, OSError, ValueError) as error:
         at = f" at revision {revision}" if revision else ""
         if offline:
             tried = "it is not in the local cache, and HF_HUB_OFFLINE forbids to download it"

@@ -5,6 +5,7 @@ Both follow a reference to the level: FFmpeg for RGB, transformers' PIL processo
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ class Preprocessing:
         if settings["do_center_crop"]:
             fields["crop"] = _crop(path, settings["crop_size"], fields)
         if settings["do_rescale"]:
-            fields["scale"] = float(settings["rescale_factor"])
+            fields["scale"] = _number(path, "rescale_factor", settings["rescale_factor"])
         if settings["do_normalize"]:
             fields["mean"] = _three(path, "image_mean", settings["image_mean"])
             fields["std"] = _three(path, "image_std", settings["image_std"])
@@ -160,8 +161,11 @@ class Preprocessing:
         from torch.nn import functional
 
         if self.resample == "nearest":
-            # PIL takes the pixel under the middle; torch's plain nearest the one under the corner.
-            return functional.interpolate(rgb, size=target, mode="nearest-exact")
+            rows, columns = (
+                torch.tensor(_nearest(have, want), device=rgb.device)
+                for have, want in zip(rgb.shape[-2:], target, strict=True)
+            )
+            return rgb[:, :, rows][:, :, :, columns]
         mode = str(self.resample)
 
         def resize(pictures: torch.Tensor) -> torch.Tensor:
@@ -173,6 +177,17 @@ class Preprocessing:
         return _in_chunks(
             rgb, lambda chunk: resize(chunk.float()).round_().clamp_(0, 255).to(torch.uint8)
         )
+
+
+def _nearest(have: int, want: int) -> list[int]:
+    """The sample under the middle of each of `want` cells over `have` samples.
+
+    Added up step by step in double precision, as PIL does (`Geometry.c`, ImagingScaleAffine):
+    where a middle falls on a border between samples, the rounding decides.
+    """
+    step = have / want
+    middles = itertools.accumulate(itertools.repeat(step, want - 1), initial=step / 2)
+    return [int(middle) for middle in middles]
 
 
 def _in_chunks(rgb: torch.Tensor, work: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
@@ -190,7 +205,7 @@ def _resizing(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     size = {key: value for key, value in size.items() if value is not None}
     if set(size) not in known or not all(type(v) is int and v > 0 for v in size.values()):
         raise ConfigError(f"{path}: size = {size!r} is not supported")
-    if settings["resample"] not in _RESAMPLE:
+    if type(settings["resample"]) is not int or settings["resample"] not in _RESAMPLE:
         raise ConfigError(
             f"{path}: resample = {settings['resample']!r} is not supported; 0, 2 and 3 are"
         )
@@ -215,5 +230,12 @@ def _crop(path: Path, size: object, resizing: dict[str, Any]) -> tuple[int, int]
 def _three(path: Path, key: str, value: object) -> tuple[float, float, float]:
     if not isinstance(value, list) or len(value) != 3:
         raise ConfigError(f"{path}: {key} = {value!r} is not supported; three numbers are")
-    red, green, blue = (float(number) for number in value)
+    red, green, blue = (_number(path, key, number) for number in value)
     return red, green, blue
+
+
+def _number(path: Path, key: str, value: object) -> float:
+    """All of these numbers are above zero in any checkpoint; a zero would be divided by."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+        raise ConfigError(f"{path}: {key} = {value!r} is not supported; a number above 0 is")
+    return float(value)

@@ -7,10 +7,11 @@ RGB one by one, as FFmpeg would, and averaged.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from pipeline.analyzers.base import TableName
 from pipeline.analyzers.colors import yuv_coefficients
 from pipeline.analyzers.columns import embeddings_table
 from pipeline.records import PixelFormat, Pixels
@@ -32,7 +33,7 @@ class ProbeEmbedder:
     """
 
     name = "embedder"
-    table: Literal["embeddings"] = "embeddings"
+    table: TableName = "embeddings"
     pixel_format: PixelFormat = "yuv420p"
 
     SEMANTICS: ClassVar[int] = 1

@@ -84,6 +84,11 @@ _WITHOUT_EFFECT = {
     "image_seq_length",
     "_valid_processor_keys",
 }
+# The only layout that models of transformers take.
+_CHANNELS_FIRST = [
+    ("data_format", "channels_first"),
+    ("data_format", "ChannelDimension.FIRST"),
+]
 
 
 def read_processor_config(folder: Path) -> tuple[Path, dict[str, Any]]:
@@ -125,15 +130,11 @@ def complete_processor_config(path: Path, given: dict[str, Any]) -> dict[str, An
     settings = dict(_DEFAULTS[family])
     max_size = given.get("max_size")
     for key, value in given.items():
-        if value is None or key in _WITHOUT_EFFECT:
+        if value is None or key in _WITHOUT_EFFECT or (key, value) in _CHANNELS_FIRST:
             continue
         if key in _KEYS:
             settings[key] = value
-        elif key == "max_size" and family in _WITH_MAX_SIZE:
-            pass
-        elif key == "data_format" and value in ("channels_first", "ChannelDimension.FIRST"):
-            pass
-        else:
+        elif key != "max_size" or family not in _WITH_MAX_SIZE:
             raise ConfigError(f"{path}: {key} = {value!r} is not supported")
     if isinstance(settings["size"], int):
         settings["size"] = _size_object(family, settings["size"], max_size)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from pipeline.analyzers.base import TableName
 from pipeline.analyzers.batching import batch_size, batches
 from pipeline.analyzers.columns import detections_table
 from pipeline.analyzers.detection_heads import DETECTION_HEADS
@@ -33,7 +34,7 @@ class TransformersDetector:
     """
 
     name = "detector"
-    table: Literal["detections"] = "detections"
+    table: TableName = "detections"
     pixel_format: PixelFormat = "rgb24"
 
     SEMANTICS: ClassVar[int] = 1
@@ -68,23 +69,21 @@ class TransformersDetector:
     def analyze(self, frames: FrameBatch) -> pa.Table:
         rgb = frames.rgb(self._device)
         size = batch_size(self._config.batch, self._device)
-        found = [
-            (batch.start, *self._detect(rgb[batch], frames.width, frames.height))
+        parts = [
+            self._detect(rgb[batch], batch.start, frames.width, frames.height)
             for batch in batches(len(frames), size)
         ]
         local, boxes, scores, classes = (
-            np.concatenate(column)
-            for column in zip(
-                *((start + frame, *rest) for start, frame, *rest in found),
-                strict=True,
-            )
+            np.concatenate(column) for column in zip(*parts, strict=True)
         )
         return detections_table(local, boxes, scores, classes, self._class_names)
 
-    def _detect(
-        self, rgb: torch.Tensor, width: int, height: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """One batch: frame within it int64 (n,), boxes (n, 4), scores (n,), class ids (n,)."""
+    def _detect(self, rgb: torch.Tensor, first: int, width: int, height: int) -> list[np.ndarray]:
+        """One batch, whose first frame is number `first` of the clip.
+
+        Returns frame numbers int64 (n,), boxes float32 (n, 4), scores float32 (n,) and class ids
+        int64 (n,), by frame and best score first.
+        """
         import torch
 
         with torch.inference_mode():
@@ -94,13 +93,12 @@ class TransformersDetector:
             scores, classes, boxes = self._head.best(
                 outputs.logits.float(), outputs.pred_boxes.float()
             )
-            bounds = torch.tensor([width, height, width, height], device=boxes.device)
+            bounds = boxes.new_tensor([width, height, width, height])
             boxes = torch.minimum((boxes * bounds).clamp_(min=0), bounds)
             keep = scores > self._config.threshold
-            frame = keep.nonzero()[:, 0]
-            kept = frame, boxes[keep], scores[keep], classes[keep]
-            frame, boxes, scores, classes = (column.cpu().numpy() for column in kept)
-        return frame, boxes, scores, classes
+            frame = keep.nonzero()[:, 0] + first
+            kept = (frame, boxes[keep], scores[keep], classes[keep])
+            return [column.cpu().numpy() for column in kept]
 
     def _folder(self) -> Path:
         folder = resolve_model(self._config.model, self._config.revision)
