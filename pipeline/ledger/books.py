@@ -16,6 +16,7 @@ from deltalake import DeltaTable
 from pipeline.ledger.catchup import find_lag
 from pipeline.ledger.indexes import IndexTable
 from pipeline.ledger.keys import KEY, key_of, keys_of, order_of, span
+from pipeline.ledger.scan import read_batches, read_table
 from pipeline.ledger.schema import DATA_TABLES
 from pipeline.ledger.store import Store
 from pipeline.records import VideoIndex
@@ -73,7 +74,7 @@ class CurrentVideos:
         if snapshot is None:
             keys, self._rows = np.empty(0, KEY), None
         else:
-            rows = store.dataset("videos", snapshot).to_table(columns=columns)
+            rows = read_table(store.dataset("videos", snapshot), columns)
             keys = keys_of(rows.column("uri"))
             newest = latest_rows(keys, rows.column("recorded_at"))
             keys = keys[newest]
@@ -133,7 +134,7 @@ def _landed_of(
     wanted = None if fingerprints is None else pc.field("analysis").isin(list(fingerprints))
     columns = ["analysis", "video_id", "shard_index", "shard_count"]
     dataset = store.dataset("shards", snapshots["shards"])
-    batches = dataset.to_batches(columns=columns, filter=wanted)
+    batches = read_batches(dataset, columns, wanted)
     lag = find_lag(store, snapshots).rows.select(columns).to_batches()
     return _sets((*batches, *lag))
 
@@ -145,7 +146,7 @@ def _failed_of(store: Store, snapshot: DeltaTable | None) -> dict[str, ShardSets
     shards &= pc.field("video_id").is_valid()
     columns = ["analysis", "video_id", "shard_index"]
     dataset = store.dataset("failures", snapshot)
-    return _sets(dataset.to_batches(columns=columns, filter=shards))
+    return _sets(read_batches(dataset, columns, shards))
 
 
 def _sets(batches: Iterable[pa.RecordBatch]) -> dict[str, ShardSets]:

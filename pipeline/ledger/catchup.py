@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from pipeline.ledger.delta import append_once, commit_notes
+from pipeline.ledger.scan import read_table
 from pipeline.ledger.schema import DATA_TABLES, SHARDS, plain
 from pipeline.ledger.store import Store, empty
 
@@ -67,7 +68,7 @@ def find_lag(store: Store, snapshots: dict[str, DeltaTable]) -> Lag:
     if found:
         wanted = pc.field("shard_id").isin(list(found))
         dataset = store.dataset("shards", snapshots["shards"])
-        known = dataset.to_table(columns=["shard_id"], filter=wanted).column("shard_id")
+        known = read_table(dataset, ["shard_id"], wanted).column("shard_id")
         for shard in known.to_pylist():
             found.pop(shard, None)
     return Lag(_table(list(found.values())), covers)

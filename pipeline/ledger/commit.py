@@ -22,7 +22,13 @@ import pyarrow as pa
 from pipeline.errors import RunAborted
 from pipeline.ledger.books import read_landed
 from pipeline.ledger.catchup import catch_up, note_covers, note_shards
-from pipeline.ledger.delta import Appended, append_once, create_tables, record_analyses
+from pipeline.ledger.delta import (
+    Appended,
+    append_once,
+    commit_notes,
+    create_tables,
+    record_analyses,
+)
 from pipeline.ledger.indexes import index_row
 from pipeline.ledger.keys import KeySet
 from pipeline.ledger.outcomes import Clock, failure_row, shard_row, video_row
@@ -123,8 +129,8 @@ class LedgerWriter:
         self._waiting_since: float | None = None
 
         create_tables(self._store)
-        self._covers = catch_up(self._store).covers
         record_analyses(self._store, self._analyses.values(), run_id)
+        self._covers = catch_up(self._store).covers
         self._landed = read_landed(self._store, self._analyses)
         snapshot = self._store.open("indexes")
         ids = self._store.dataset("indexes", snapshot).to_batches(columns=["video_id"])
@@ -294,12 +300,17 @@ class LedgerWriter:
         if done is None:
             return
         self.stats.landed_before += len(done.before)
-        if done.version is not None and done.version == self._covers.get(table, -1) + 1:
-            # Nobody else has committed in between: once these shards are in, all are.
+        if done.version is not None and not self._others_between(table, done.version):
+            # Once these shards are in, all are.
             self._covers[table] = done.version
         # Those of another writer too: it may have died before it got to `shards`.
         self._shards |= {name: item.shard for name, item in ready.items()}
         ready.clear()
+
+    def _others_between(self, table: str, version: int) -> bool:
+        """Whether another writer's shards lie between what `shards` covers and `version`."""
+        between = range(self._covers.get(table, -1) + 1, version)
+        return any("shards" in note for _, note in commit_notes(self._store, table, between))
 
     def _flush_shards(self) -> None:
         note = note_covers(self._covers)

@@ -118,7 +118,7 @@ class IndexTable:
                 parquet = pq.ParquetFile(file)
                 for group in range(parquet.num_row_groups):
                     rows = parquet.read_row_group(group, columns=["video_id", "frame_count"])
-                    keys.append(keys_of(rows.column("video_id")))
+                    keys.append(keys_of(rows.column("video_id").cast(pa.string())))
                     counts.append(rows.column("frame_count").to_numpy())
                     place = np.empty((len(rows), 3), np.int64)
                     place[:, 0], place[:, 1], place[:, 2] = number, group, np.arange(len(rows))

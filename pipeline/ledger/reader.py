@@ -23,6 +23,7 @@ from pipeline.ledger.books import latest_rows
 from pipeline.ledger.delta import RecordedAnalysis, newest_analyses, read_analyses
 from pipeline.ledger.indexes import IndexTable
 from pipeline.ledger.keys import keys_of
+from pipeline.ledger.scan import read_batches, read_table
 from pipeline.ledger.schema import TABLES
 from pipeline.ledger.store import Store
 from pipeline.records import VideoIndex
@@ -85,7 +86,7 @@ class Ledger:
         Raises UsageError for an unknown table, column or analysis.
         """
         dataset, wanted, chosen = self._query(name, columns, filter, analysis, current)
-        return dataset.to_table(columns=chosen, filter=wanted)
+        return read_table(dataset, chosen, wanted)
 
     def batches(
         self,
@@ -99,13 +100,7 @@ class Ledger:
     ) -> Iterator[pa.RecordBatch]:
         """As `table`, streamed in bounded memory: a few row groups at a time, however many."""
         dataset, wanted, chosen = self._query(name, columns, filter, analysis, current)
-        yield from dataset.to_batches(
-            columns=chosen,
-            filter=wanted,
-            batch_size=batch_rows,
-            batch_readahead=2,
-            fragment_readahead=1,
-        )
+        yield from read_batches(dataset, chosen, wanted, batch_rows)
 
     def dataset(self, name: str) -> ds.Dataset:
         """All rows of a table as it is now, as a pyarrow dataset."""
@@ -125,7 +120,7 @@ class Ledger:
 
     def videos(self) -> pa.Table:
         """The current row of each uri, sorted by uri."""
-        rows = self.dataset("videos").to_table()
+        rows = read_table(self.dataset("videos"))
         newest = latest_rows(keys_of(rows.column("uri")), rows.column("recorded_at"))
         return rows.take(pa.array(newest)).sort_by("uri")
 
@@ -180,7 +175,7 @@ class Ledger:
 
     def _superseded(self) -> list[str]:
         """Contents that some file once had and that no file has now."""
-        rows = self.dataset("videos").to_table(columns=["uri", "video_id", "recorded_at"])
+        rows = read_table(self.dataset("videos"), ["uri", "video_id", "recorded_at"])
         newest = latest_rows(keys_of(rows.column("uri")), rows.column("recorded_at"))
         if len(newest) == len(rows):
             return []
@@ -240,7 +235,7 @@ class Ledger:
 
     def _rows_of(self, video_id: str, index: int, table: str, prints: list[str]) -> pa.Table:
         wanted = self.frame_filter(video_id, index, prints)
-        return self.dataset(table).to_table(filter=wanted)
+        return read_table(self.dataset(table), None, wanted)
 
     def _chosen(self, analysis: str | None) -> dict[str, list[str]]:
         """Fingerprints to read per table: the newest, with `analysis` in place of its own name."""
@@ -260,7 +255,8 @@ class Ledger:
 
     def _video_id(self, video: str) -> str:
         named = (pc.field("uri") == video) | (pc.field("video_id") == video)
-        rows = self.dataset("videos").to_table(filter=named).sort_by("recorded_at").to_pylist()
+        rows = read_table(self.dataset("videos"), None, named)
+        rows = rows.sort_by("recorded_at").to_pylist()
         by_uri = [row for row in rows if row["uri"] == video]
         if by_uri:
             latest = by_uri[-1]
@@ -275,10 +271,11 @@ class Ledger:
 
     def _in_work(self, video_id: str) -> bool:
         """Whether shards of a video have landed that no row of `videos` names yet."""
-        return bool(self.dataset("shards").count_rows(filter=pc.field("video_id") == video_id))
+        wanted = pc.field("video_id") == video_id
+        return read_table(self.dataset("shards"), ["shard_id"], wanted).num_rows > 0
 
     def _no_video(self, video: str) -> str:
-        uris = self.dataset("videos").to_table(columns=["uri"]).column("uri").unique()
+        uris = read_table(self.dataset("videos"), ["uri"]).column("uri").unique()
         names = uris.slice(0, 20_000).to_pylist()
         base = {os.path.basename(name): name for name in names}
         near = difflib.get_close_matches(video, names, n=3, cutoff=0.6)
@@ -291,7 +288,7 @@ class Ledger:
 
     def _no_frame(self, video: str, video_id: str, index: int, prints: list[str]) -> str:
         wanted = pc.field("analysis").isin(prints) & (pc.field("video_id") == video_id)
-        rows = self.dataset("frames").to_table(columns=["frame_index"], filter=wanted)
+        rows = read_table(self.dataset("frames"), ["frame_index"], wanted)
         there = np.sort(rows.column("frame_index").to_numpy())
         if not len(there):
             return f"{self.output}: video {video} has no frames yet"

@@ -57,7 +57,10 @@ class Store:
         return self.open(table) if self.exists(table) else None
 
     def dataset(self, table: str, snapshot: DeltaTable) -> ds.Dataset:
-        """The files of a snapshot, each with its partition and statistics for skipping."""
+        """The files of a snapshot, each with its partition and statistics for skipping.
+
+        Read it through `scan`, which knows of files that Arrow cannot filter.
+        """
         return snapshot.to_pyarrow_dataset(filesystem=self.filesystem(table), schema=plain(table))
 
     def log_entry(self, table: str, version: int) -> bytes | None:

@@ -22,6 +22,7 @@ from pipeline.ledger.catchup import find_lag
 from pipeline.ledger.delta import RecordedAnalysis, read_analyses
 from pipeline.ledger.indexes import index_of
 from pipeline.ledger.keys import keys_of
+from pipeline.ledger.scan import read_batches, read_table
 from pipeline.ledger.schema import DATA_TABLES, plain
 from pipeline.ledger.store import Store
 from pipeline.records import VideoIndex
@@ -77,7 +78,7 @@ def verify(output: str, group_frames: int = GROUP_FRAMES) -> VerifyReport:
 
 def _groups(indexes: ds.Dataset, most: int) -> Iterator[tuple[str | None, str | None]]:
     """Bounds (above, up to) on video_id that cover all ids there may be, `most` frames each."""
-    rows = indexes.to_table(columns=["video_id", "frame_count"]).sort_by("video_id")
+    rows = read_table(indexes, ["video_id", "frame_count"]).sort_by("video_id")
     ids = rows.column("video_id")
     frames = np.cumsum(rows.column("frame_count").to_numpy())
     low: str | None = None
@@ -146,7 +147,7 @@ class _Audit:
 
     def _indexes(self, between: pc.Expression | None) -> list[VideoIndex]:
         found: dict[str, VideoIndex] = {}
-        for batch in self.data["indexes"].to_batches(filter=between, batch_size=64):
+        for batch in read_batches(self.data["indexes"], None, between, 64):
             for at in range(len(batch)):
                 index = index_of(batch, at)
                 if index.video_id in found:
@@ -163,14 +164,9 @@ class _Audit:
         self, analysis: RecordedAnalysis, between: pc.Expression | None
     ) -> Iterator[pa.RecordBatch]:
         mine = pc.field("analysis") == analysis.fingerprint
-        batches = self.data[analysis.table].to_batches(
-            columns=_COLUMNS[analysis.table],
-            filter=mine if between is None else mine & between,
-            batch_size=65536,
-            batch_readahead=2,
-            fragment_readahead=1,
-        )
-        for batch in batches:
+        wanted = mine if between is None else mine & between
+        columns = _COLUMNS[analysis.table]
+        for batch in read_batches(self.data[analysis.table], columns, wanted):
             self.report.count(analysis.table, len(batch))
             yield batch
 
@@ -180,7 +176,7 @@ class _Audit:
         """The group's shards rows, each once; what is wrong with them alone is reported."""
         lag = self._lag if between is None else self._lag.filter(between)
         rows = pa.concat_tables(
-            [self.data["shards"].to_table(filter=between).cast(plain("shards")), lag]
+            [read_table(self.data["shards"], None, between).cast(plain("shards")), lag]
         )
         self.report.count("shards", len(rows))
         ids = rows.column("shard_id").to_pylist()
@@ -250,7 +246,7 @@ class _Audit:
     def check_videos(self) -> None:
         """Every shard of a video that is ok has landed, in each analysis its row speaks of."""
         columns = ["uri", "video_id", "status", "analyses", "recorded_at"]
-        rows = self.data["videos"].to_table(columns=columns)
+        rows = read_table(self.data["videos"], columns)
         newest = latest_rows(keys_of(rows.column("uri")), rows.column("recorded_at"))
         rows = rows.take(pa.array(newest))
         rows = rows.filter(pc.equal(rows.column("status"), "ok"))
