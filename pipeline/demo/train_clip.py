@@ -30,12 +30,14 @@ if TYPE_CHECKING:
 
 STEPS = 1800
 BATCH_SIZE = 48
-PEAK_RATE = 1.5e-3
+PEAK_RATE = 1e-3
 WARM_UP_STEPS = 150
 EMA_DECAY = 0.998
 IMAGE_SIZE = 96
 PATCH_SIZE = 8
 EMBEDDING_SIZE = 128
+PATCH_WEIGHT = 1000.0
+"""Makes both losses of about one size."""
 CONJUNCTIONS_A_STEP = 24
 FIRST_SAMPLE = 10_000_000
 """Number of the first training sample: other frames than those of the detector."""
@@ -43,6 +45,7 @@ FIRST_SAMPLE = 10_000_000
 # Between these visibilities it is a matter of taste whether a phrase holds; no loss is taken.
 _SURE, _POSSIBLE = 0.5, 0.3
 
+_PATCH_KINDS = len(CLASSES) + len(COLOURS) + len(SHAPES)
 _PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 _PAD, _BOS, _UNKNOWN, _EOS = "<pad>", "<bos>", "<unk>", "<eos>"
@@ -82,13 +85,51 @@ def build_clip() -> Any:
         image_size=IMAGE_SIZE,
         patch_size=PATCH_SIZE,
     )
-    return CLIPModel(
+    model = CLIPModel(
         CLIPConfig(
             text_config=text.to_dict(),
             vision_config=vision.to_dict(),
             projection_dim=EMBEDDING_SIZE,
         )
     )
+    _look_nearby_first(model.vision_model)
+    return model
+
+
+def _look_nearby_first(vision: Any) -> None:
+    """Start the image tower with attention to neighbouring patches, as a convolution would.
+
+    Mimetic initialisation (Trockman and Kolter 2023, arXiv 2305.09828): sinusoidal positions,
+    query times key near the identity, value times output near its negative.
+    """
+    import torch
+
+    embeddings = vision.embeddings
+    side = IMAGE_SIZE // PATCH_SIZE
+    sharpness = 1.3  # attention then reaches a patch or two
+    quarter = vision.config.hidden_size // 4
+    rates = 1.0 / (side ** (torch.arange(quarter) / quarter))
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    angles = [place.flatten()[:, None] * rates for place in (x, y)]
+    waves = [turn(angle) for angle in angles for turn in (torch.sin, torch.cos)]
+    with torch.no_grad():
+        embeddings.position_embedding.weight[1:] = 0.4 * torch.cat(waves, dim=1)
+        torch.nn.init.normal_(embeddings.patch_embedding.weight, std=0.05)
+        for layer in vision.encoder.layers:
+            attention = layer.self_attn
+            hidden, heads = attention.embed_dim, attention.num_heads
+            size = hidden // heads
+            for head in range(heads):
+                mixed = 0.7 * torch.randn(hidden, hidden) / hidden**0.5 + 0.7 * torch.eye(hidden)
+                left, strength, right = torch.linalg.svd(mixed)
+                root = strength[:size].sqrt()[:, None]
+                rows = slice(head * size, (head + 1) * size)
+                attention.q_proj.weight[rows] = left.T[:size] * root * sharpness
+                attention.k_proj.weight[rows] = right[:size] * root * sharpness
+            mixed = 0.4 * torch.randn(hidden, hidden) / hidden**0.5 - 0.4 * torch.eye(hidden)
+            left, strength, right = torch.linalg.svd(mixed)
+            attention.v_proj.weight.copy_(strength.sqrt()[:, None] * right)
+            attention.out_proj.weight.copy_(left * strength.sqrt())
 
 
 def build_tokenizer() -> Any:
@@ -144,12 +185,10 @@ def train_clip(
     rng = np.random.default_rng(seed)
     steps = max(1, round(STEPS * steps_scale))
     model, tokenizer = build_clip(), build_tokenizer()
-    heads = torch.nn.ModuleDict(
-        {"patch": torch.nn.Linear(model.config.vision_config.hidden_size, len(CLASSES))}
-    )
+    patch_head = torch.nn.Linear(model.config.vision_config.hidden_size, _PATCH_KINDS)
     scale = torch.nn.Parameter(torch.tensor(math.log(10.0)))
     bias = torch.nn.Parameter(torch.tensor(-4.0))
-    parameters = [*model.parameters(), *heads.parameters(), scale, bias]
+    parameters = [*model.parameters(), *patch_head.parameters(), scale, bias]
     log(f"clip: {sum(p.numel() for p in model.parameters()):,} parameters, {steps} steps")
     optimizer = torch.optim.AdamW(parameters, lr=PEAK_RATE, weight_decay=0.02, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_schedule(steps, WARM_UP_STEPS))
@@ -174,9 +213,9 @@ def train_clip(
         cross = functional.binary_cross_entropy_with_logits(logits, holds, reduction="none")
         phrase_loss = (cross * certain).sum() / BATCH_SIZE
         patch_loss = functional.binary_cross_entropy_with_logits(
-            heads["patch"](seen.last_hidden_state[:, 1:]), _patch_labels(batch)
+            patch_head(seen.last_hidden_state[:, 1:]), _patch_labels(batch)
         )
-        loss = phrase_loss + 60 * patch_loss
+        loss = phrase_loss + PATCH_WEIGHT * patch_loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)
@@ -246,37 +285,26 @@ def phrase_labels(phrases: Sequence[Phrase], batch: Batch) -> tuple[torch.Tensor
 
 
 def _patch_labels(batch: Batch) -> torch.Tensor:
-    """float32 (images, patches, classes): the class in whose object's middle a patch lies."""
+    """What the patches of each image show: float32 (images, patches, classes + colours + shapes).
+
+    A patch shows the object in whose box its middle lies, of several the front one. Naming colour
+    and shape apart as well gives each shape six times as many examples.
+    """
     import torch
 
     side = IMAGE_SIZE // PATCH_SIZE
     x = (np.arange(side) + 0.5) * WIDTH / side
     y = (np.arange(side) + 0.5) * HEIGHT / side
-    labels = torch.zeros(len(batch.objects), side, side, len(CLASSES))
+    owner = np.full((len(batch.objects), side, side), -1)
     for row, objects in enumerate(batch.objects):
-        for o in objects:
-            if o.visibility < _POSSIBLE:
-                continue
-            x1, y1, x2, y2 = o.box
-            # At least about a patch, so that an object at the border of the picture has one too.
-            half_x = max((x2 - x1) * 0.32, WIDTH / side * 0.5)
-            half_y = max((y2 - y1) * 0.32, HEIGHT / side * 0.5)
-            columns = torch.from_numpy(np.abs(x - (x1 + x2) / 2) <= half_x)
-            rows = torch.from_numpy(np.abs(y - (y1 + y2) / 2) <= half_y)
-            inside = rows[:, None] & columns[None, :]
-            labels[row, inside] = 0  # later objects lie in front
-            labels[row, inside, o.class_id] = 1
-    return labels.flatten(1, 2)
-
-
-def _rate_schedule(steps: int) -> Callable[[int], float]:
-    """Linear warm-up, then half a cosine down to nearly zero."""
-    warm_up = min(WARM_UP_STEPS, max(1, steps // 5))
-
-    def factor(step: int) -> float:
-        if step < warm_up:
-            return (step + 1) / warm_up
-        done = (step - warm_up) / max(1, steps - warm_up)
-        return 0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, done))) / 2
-
-    return factor
+        for o in objects:  # later objects lie in front
+            if o.visibility >= _POSSIBLE:
+                x1, y1, x2, y2 = o.box
+                inside = ((y >= y1) & (y < y2))[:, None] & ((x >= x1) & (x < x2))[None, :]
+                owner[row][inside] = o.class_id
+    kinds = torch.zeros(len(CLASSES) + 1, _PATCH_KINDS)  # the last row: no object
+    for class_id in range(len(CLASSES)):
+        colour, shape = divmod(class_id, len(SHAPES))
+        for column in (class_id, len(CLASSES) + colour, len(CLASSES) + len(COLOURS) + shape):
+            kinds[class_id, column] = 1
+    return kinds[torch.from_numpy(owner)].flatten(1, 2)
