@@ -243,6 +243,7 @@ class ClipResult:
     columns (see `analyzers.base`)."""
     decode_s: float
     analyze_s: dict[str, float] = field(default_factory=dict)
+    """Seconds per analyzer name."""
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ class AnalyzerGroup:
         from pipeline.analyzers.frames import FrameBatch
 
         tables: dict[str, list[pa.Table]] = {name: [] for name in analyses if name in self._members}
-        spent: dict[str, float] = dict.fromkeys(tables, 0.0)
+        spent = {self._members[name].name: 0.0 for name in tables}
         positions, sizes = [], []
         for part_positions, pixels in clip.owned():
             positions.append(part_positions)
@@ -99,7 +99,7 @@ class AnalyzerGroup:
                 rows = rows.drop_columns("local")
                 rows = rows.append_column("position", pa.array(part_positions[local]))
                 tables[name].append(rows)
-                spent[name] += time.perf_counter() - started
+                spent[self._members[name].name] += time.perf_counter() - started
         return ClipResult(
             task_key=clip.task_key,
             attempt=clip.attempt,
