@@ -12,6 +12,8 @@ from pipeline.errors import ConfigError
 if TYPE_CHECKING:
     import numpy as np
 
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model")
+
 
 def text_embeddings(model_folder: Path, texts: list[str]) -> np.ndarray:
     """float32 (len(texts), dimensions) of unit length, comparable to the frames' by dot product.
@@ -23,6 +25,9 @@ def text_embeddings(model_folder: Path, texts: list[str]) -> np.ndarray:
     from torch.nn import functional
     from transformers import AutoTokenizer
 
+    if not any((model_folder / name).is_file() for name in _TOKENIZER_FILES):
+        # transformers would make up a tokenizer without words.
+        raise ConfigError(f"{model_folder}: no tokenizer for text: tokenizer.json is missing")
     kind = model_type(model_folder)
     tower = kind in CLIP_TYPES
     if tower:
@@ -36,7 +41,9 @@ def text_embeddings(model_folder: Path, texts: list[str]) -> np.ndarray:
             )
     except (OSError, ValueError, ImportError) as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"{model_folder}: no tokenizer for text: {reason:.300}") from error
+        raise ConfigError(
+            f"{model_folder}: the tokenizer cannot be loaded: {reason:.300}"
+        ) from error
     model = load_pretrained(Model, model_folder)
     if not tower and not hasattr(model, "get_text_features"):
         raise ConfigError(f"{model_folder}: {type(model).__name__} embeds no text")

@@ -79,11 +79,12 @@ def save_detector(folder: Path, kind: str) -> None:
     model = {"rt_detr_v2": _rt_detr_v2, "detr": _detr, "yolos": _yolos}[kind]()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            # Fresh heads give all queries about the same score; spread them.
-            if "class_embed" in name or "class_labels_classifier" in name or "enc_score" in name:
-                parameter.normal_(0, 0.7)
-            elif "bbox" in name and parameter.ndim == 2:
-                parameter.normal_(0, 0.3)
+            # Fresh weights are so small that signals die out on the way and all queries say the
+            # same; biases of fresh heads keep every score low.
+            if parameter.ndim > 1:
+                parameter.normal_(0, 2 * parameter[0].numel() ** -0.5)
+            elif "class_embed" in name or "enc_score" in name:
+                parameter.zero_()
     model.save_pretrained(folder)
     processors = {
         "rt_detr_v2": RT_DETR_PROCESSOR,
@@ -119,7 +120,7 @@ def _rt_detr_v2() -> Any:
             num_queries=12,
             decoder_in_channels=[16, 16, 16],
             decoder_ffn_dim=16,
-            decoder_layers=1,
+            decoder_layers=2,
             decoder_attention_heads=2,
             anchor_image_size=None,
             **_names(),
