@@ -26,7 +26,7 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError
 
 from pipeline.errors import RunAborted, UsageError
-from pipeline.ledger.schema import SCHEMA_VERSION, TABLES, TableSpec, plain
+from pipeline.ledger.schema import DATA_TABLES, SCHEMA_VERSION, TABLES, TableSpec, plain
 from pipeline.ledger.store import Store
 from pipeline.records import Analysis
 
@@ -242,11 +242,13 @@ def record_analyses(store: Store, analyses: Iterable[Analysis], run_id: str) -> 
 
 def read_analyses(store: Store) -> list[RecordedAnalysis]:
     """Every analysis that the output knows, the oldest first."""
+    return analyses_in(store.open(table) for table in DATA_TABLES if store.exists(table))
+
+
+def analyses_in(snapshots: Iterable[DeltaTable]) -> list[RecordedAnalysis]:
+    """The analyses that data tables keep, the oldest first."""
     found = []
-    for table in ("frames", "detections", "embeddings"):
-        snapshot = store.open_or_none(table)
-        if snapshot is None:
-            continue
+    for snapshot in snapshots:
         for key, text in snapshot.metadata().configuration.items():
             if key.startswith(_ANALYSIS_KEY):
                 value = json.loads(text)

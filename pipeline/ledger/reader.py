@@ -20,15 +20,15 @@ from deltalake import DeltaTable
 
 from pipeline.errors import UsageError
 from pipeline.ledger.books import latest_rows
-from pipeline.ledger.delta import RecordedAnalysis, newest_analyses, read_analyses
+from pipeline.ledger.delta import RecordedAnalysis, analyses_in, newest_analyses
 from pipeline.ledger.indexes import IndexTable
 from pipeline.ledger.keys import keys_of
 from pipeline.ledger.scan import read_batches, read_table
-from pipeline.ledger.schema import TABLES
+from pipeline.ledger.schema import DATA_TABLES, TABLES
 from pipeline.ledger.store import Store
 from pipeline.records import VideoIndex
 
-_BY_ANALYSIS = ("frames", "detections", "embeddings", "shards")
+_BY_ANALYSIS = (*DATA_TABLES, "shards")
 _BY_CONTENT = (*_BY_ANALYSIS, "indexes")
 
 
@@ -126,7 +126,9 @@ class Ledger:
 
     def analyses(self) -> list[RecordedAnalysis]:
         """Every analysis of the output, the oldest first."""
-        return read_analyses(self._store)
+        for table in DATA_TABLES:
+            self.dataset(table)  # brings the snapshot up to date
+        return analyses_in(self._open[table][0] for table in DATA_TABLES)
 
     def _query(
         self,

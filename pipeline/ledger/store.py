@@ -47,14 +47,13 @@ class Store:
         return pa_fs.SubTreeFileSystem(self.uri(table), pa_fs.LocalFileSystem())
 
     def exists(self, table: str) -> bool:
-        return DeltaTable.is_deltatable(self.uri(table), self.storage_options)
+        # Looked for first: some versions of deltalake make the folder that they look into.
+        there = os.path.isdir(os.path.join(self.uri(table), "_delta_log"))
+        return there and DeltaTable.is_deltatable(self.uri(table), self.storage_options)
 
     def open(self, table: str) -> DeltaTable:
         """A fresh snapshot. Raises TableNotFoundError where there is no such table."""
         return DeltaTable(self.uri(table), storage_options=self.storage_options)
-
-    def open_or_none(self, table: str) -> DeltaTable | None:
-        return self.open(table) if self.exists(table) else None
 
     def dataset(self, table: str, snapshot: DeltaTable) -> ds.Dataset:
         """The files of a snapshot, each with its partition and statistics for skipping.
