@@ -124,7 +124,8 @@ def load_pretrained(model_class: Any, folder: Path) -> Any:
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{folder}: the model cannot be loaded: {reason:.300}") from error
-    missing = sorted(loading["missing_keys"])
+    # A counter of training steps, which old checkpoints lack and inference does not read.
+    missing = sorted(k for k in loading["missing_keys"] if not k.endswith("num_batches_tracked"))
     if missing:
         raise ConfigError(
             f"{folder}: the weights lack {len(missing)} tensors of {type(model).__name__}, "

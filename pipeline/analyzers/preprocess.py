@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -166,17 +165,29 @@ class Preprocessing:
                 for have, want in zip(rgb.shape[-2:], target, strict=True)
             )
             return rgb[:, :, rows][:, :, :, columns]
-        mode = str(self.resample)
+        if rgb.device.type != "cpu":
+            return _resize_as_floats(rgb, target, str(self.resample))
+        return functional.interpolate(rgb, size=target, mode=str(self.resample), antialias=True)
 
-        def resize(pictures: torch.Tensor) -> torch.Tensor:
-            return functional.interpolate(pictures, size=target, mode=mode, antialias=True)
 
-        if rgb.device.type == "cpu":
-            return resize(rgb)
-        # Other devices resize floats only.
-        return _in_chunks(
-            rgb, lambda chunk: resize(chunk.float()).round_().clamp_(0, 255).to(torch.uint8)
-        )
+def _resize_as_floats(rgb: torch.Tensor, target: tuple[int, int], mode: str) -> torch.Tensor:
+    """uint8 to uint8 on devices whose antialiased resize takes floats only.
+
+    Along the rows, then along the columns, to whole levels each time, as PIL does.
+    """
+    import torch
+    from torch.nn import functional
+
+    def to_size(pictures: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        floats = functional.interpolate(pictures, size=(height, width), mode=mode, antialias=True)
+        return floats.add_(0.5).floor_().clamp_(0, 255)  # Halves go up, as in PIL.
+
+    step = max(1, _CHUNK_PIXELS // (rgb.shape[-2] * rgb.shape[-1]))
+    parts = []
+    for chunk in rgb.split(step):
+        narrow = to_size(chunk.float(), rgb.shape[-2], target[1])
+        parts.append(to_size(narrow, *target).to(torch.uint8))
+    return torch.cat(parts)
 
 
 def _nearest(have: int, want: int) -> list[int]:
@@ -188,13 +199,6 @@ def _nearest(have: int, want: int) -> list[int]:
     step = have / want
     middles = itertools.accumulate(itertools.repeat(step, want - 1), initial=step / 2)
     return [int(middle) for middle in middles]
-
-
-def _in_chunks(rgb: torch.Tensor, work: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    import torch
-
-    step = max(1, _CHUNK_PIXELS // (rgb.shape[-2] * rgb.shape[-1]))
-    return torch.cat([work(chunk) for chunk in rgb.split(step)])
 
 
 def _resizing(path: Path, settings: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from tests.analyzers import tiny
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Tiny tensors on a busy machine: threads waiting for each other would take most of the time."""
+    """Tensors are tiny: threads would spend their time on waiting for each other."""
     import torch
 
     before = torch.get_num_threads()

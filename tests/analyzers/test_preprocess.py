@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.analyzers.preprocess import Preprocessing, to_rgb
+from pipeline.analyzers.preprocess import Preprocessing, _resize_as_floats, to_rgb
 from pipeline.errors import ConfigError
 from tests.analyzers import tiny
 
@@ -182,6 +182,18 @@ def steps() -> np.ndarray:
     y, x = np.mgrid[:8, :8]
     red = (17 * x + 40 * (y % 3) + 90 * ((x + y) % 2)).astype(np.uint8)
     return np.stack([red, red, red], axis=-1)[None]
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_floats_give_the_same_levels(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU does, done on the CPU, in chunks of two frames."""
+    monkeypatch.setattr("pipeline.analyzers.preprocess._CHUNK_PIXELS", 2 * 160 * 90)
+    rgb = to_rgb(tiny.rgb_pixels(tiny.scene(5, 160, 90)), "cpu")
+    whole = Preprocessing(resample=mode, height=40, width=50).apply(rgb)
+    floats = _resize_as_floats(rgb, (40, 50), mode)
+    apart = (whole - floats).abs()
+    assert apart.max() <= 1
+    assert apart.mean() < 0.01
 
 
 def test_scale_and_normalisation(tmp_path: Path) -> None:

@@ -150,12 +150,3 @@ def test_identity(detector_folder: Path, tmp_path: Path) -> None:
 def test_other_architectures_are_refused(clip_folder: Path) -> None:
     with pytest.raises(ConfigError, match="model_type = 'clip' is no detector"):
         detector(clip_folder)
-
-
-def test_the_shipped_detector() -> None:
-    """Frames of the demo world's size, of which it was not trained on a single one."""
-    member = detector("builtin:detector", threshold=0.0)
-    frames = tiny.rgb_pixels(tiny.scene(2, 256, 160))
-    table = member.analyze(FrameBatch(frames))
-    assert table.num_rows > 0
-    assert not any(name.isdigit() for name in table.column("class_name").to_pylist())
