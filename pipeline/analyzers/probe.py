@@ -126,8 +126,14 @@ class _Grid:
 
     def means(self, rgb: np.ndarray, out: np.ndarray) -> None:
         """Fill `out`, float32 (9, 16, 3), from int32 (3, rows, columns) in 0..255."""
-        for row, band in enumerate(self._bands):
-            np.add.reduce(rgb[:, band], axis=1, out=self._sums[:, row])
+        rows, columns = rgb.shape[1:]
+        if rows % GRID_ROWS == 0:
+            # One call instead of nine: as for 360, 720, 1080 and 2160 lines.
+            bands = rgb.reshape(3, GRID_ROWS, rows // GRID_ROWS, columns)
+            np.add.reduce(bands, axis=2, out=self._sums)
+        else:
+            for row, band in enumerate(self._bands):
+                np.add.reduce(rgb[:, band], axis=1, out=self._sums[:, row])
         # Where two starts are equal, reduceat gives the one element there: see `mean_colours`.
         cells = np.add.reduceat(self._sums, self._left, axis=2)
         np.divide(cells.transpose(1, 2, 0), self._levels, out=out, casting="same_kind")
