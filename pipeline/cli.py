@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, Optional
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -27,20 +27,20 @@ app = typer.Typer(
 
 ConfigArg = Annotated[Path, typer.Argument(help="YAML file; configs/demo.yaml shows every key.")]
 InputsArg = Annotated[
-    Optional[list[str]],
+    list[str] | None,
     typer.Argument(help="Files, folders (recursive), globs, or text lists of them."),
 ]
 OutputOpt = Annotated[str, typer.Option("--output", "-o", help="Folder of the tables.")]
 SetOpt = Annotated[
-    Optional[list[str]],
+    list[str] | None,
     typer.Option("--set", help="KEY=VALUE over the configuration, as sampling.stride=4."),
 ]
 LimitOpt = Annotated[
-    Optional[int], typer.Option(min=1, help="Take at most this many videos that need work.")
+    int | None, typer.Option(min=1, help="Take at most this many videos that need work.")
 ]
 RetryOpt = Annotated[bool, typer.Option(help="Try again what earlier runs gave up.")]
 JsonOpt = Annotated[
-    Optional[Path], typer.Option("--json", help="Write the figures to this file as JSON.")
+    Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")
 ]
 OutputArg = Annotated[Path, typer.Argument(help="Folder of the tables.")]
 
@@ -51,9 +51,9 @@ def run_command(
     inputs: InputsArg = None,
     output: OutputOpt = "",
     overrides: SetOpt = None,
-    engine: Annotated[Optional[str], typer.Option(help="ray or local.")] = None,
+    engine: Annotated[str | None, typer.Option(help="ray or local.")] = None,
     address: Annotated[
-        Optional[str], typer.Option(help="Ray cluster to run on; this machine without it.")
+        str | None, typer.Option(help="Ray cluster to run on; this machine without it.")
     ] = None,
     limit: LimitOpt = None,
     retry_failed: RetryOpt = False,
@@ -136,7 +136,7 @@ def verify_command(
 @app.command("demo")
 def demo_command(
     videos: Annotated[
-        Optional[list[str]], typer.Argument(help="Videos of your own to run beside the demo's.")
+        list[str] | None, typer.Argument(help="Videos of your own to run beside the demo's.")
     ] = None,
     output: OutputOpt = "demo-output",
     engine: Annotated[str, typer.Option(help="ray or local.")] = "ray",
@@ -156,6 +156,10 @@ def _write_json(path: Path, summary: RunSummary) -> None:
         raise UsageError(f"--json {path}: {error.strerror}") from None
 
 
+_INTERRUPTED = 130
+"""What the command-line parser makes of a KeyboardInterrupt."""
+
+
 def _stop(_signal: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -168,9 +172,6 @@ def main() -> None:
     except FrameledgerError as error:
         print(f"frameledger: {error}", file=sys.stderr)
         code = error.exit_code
-    except KeyboardInterrupt:
-        print("frameledger: stopped; what was committed is kept", file=sys.stderr)
-        code = EXIT_ABORTED
     except typer.Exit as leaving:
         code = leaving.exit_code
     except Exception as error:
@@ -179,4 +180,7 @@ def main() -> None:
             raise
         show()
         code = EXIT_USAGE
+    if code == _INTERRUPTED:
+        print("frameledger: stopped; what was committed is kept", file=sys.stderr)
+        code = EXIT_ABORTED
     sys.exit(code or EXIT_OK)

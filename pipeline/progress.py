@@ -68,9 +68,9 @@ class _Live:
 
         spinner = Spinner("dots", Text("starting"))
         console = Console(file=self._stream)
-        with Live(spinner, console=console, refresh_per_second=8, transient=True):
-            with _every(0.25, lambda: spinner.update(text=Text(describe(stats)))):
-                yield
+        live = Live(spinner, console=console, refresh_per_second=8, transient=True)
+        with live, _every(0.25, lambda: spinner.update(text=Text(describe(stats)))):
+            yield
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.engine.job import Job
 from pipeline.engine.tracker import Ack, Report
+from pipeline.errors import VideoError
 from pipeline.ledger.commit import LedgerWriter
 from pipeline.records import ClipResult, ShardEnd, ShardTask, VideoIndex
 
@@ -31,14 +32,21 @@ class Collector:
         self._writer.begin(task, attempt)
 
     def add(self, item: ClipResult | ShardEnd) -> Ack:
-        """Take one result. Clips and the end of a shard may come in any order."""
-        if isinstance(item, ShardEnd):
-            self._ends[item.task_key] = item
-            whole = self._writer.add_end(item)
-            frames, decode_s, analyze_s = 0, 0.0, dict[str, float]()
-        else:
-            whole = self._writer.add_result(item)
-            frames, decode_s, analyze_s = len(item.positions), item.decode_s, item.analyze_s
+        """Take one result. Clips and the end of a shard may come in any order.
+
+        Raises VideoError("collect", ...) where a shard does not add up, RunAborted where the
+        store cannot be written.
+        """
+        try:
+            if isinstance(item, ShardEnd):
+                self._ends[item.task_key] = item
+                whole = self._writer.add_end(item)
+                frames, decode_s, analyze_s = 0, 0.0, dict[str, float]()
+            else:
+                whole = self._writer.add_result(item)
+                frames, decode_s, analyze_s = len(item.positions), item.decode_s, item.analyze_s
+        except ValueError as error:
+            raise VideoError("collect", str(error)) from error
         ended = None
         if whole is not None:
             ended = self._ends.pop(item.task_key)

@@ -51,6 +51,9 @@ class _Stream:
     worker: Any
     generator: Any
     clip_bytes: int
+    """An upper bound for one of its clips."""
+    ahead: int
+    """Clips that it may hold undrawn, the one being filled among them."""
     drawn: int = 0
     in_flight: int = 0
     """Its clips with analyzers."""
@@ -60,8 +63,12 @@ class _Stream:
     """Given up: it is still drawn to its end, which frees the worker, but nothing is sent on."""
 
     @property
-    def reserved_bytes(self) -> int:
-        return 0 if self.done else self.clip_bytes
+    def held_bytes(self) -> int:
+        """What it may hold. One clip with an analyzer is always counted, so that a stream that
+        was let in can go on whatever the others take."""
+        if self.done:
+            return self.in_flight * self.clip_bytes
+        return (self.ahead + max(1, self.in_flight)) * self.clip_bytes
 
 
 @dataclass
@@ -196,21 +203,22 @@ class Driver:
         self._pending[ref] = _Indexing(candidate, worker, attempt)
 
     def _has_room(self, task: ShardTask) -> bool:
-        return not self._streams or self._in_flight() + self._reserve(task) <= (
-            self.sizing.in_flight_bytes
-        )
+        """Whether another shard fits under the cap; one always does, or nothing would go on."""
+        needed = self._clip_bytes(task) * (self._ahead + 1)
+        return not self._streams or self._in_flight() + needed <= self.sizing.in_flight_bytes
 
-    def _reserve(self, task: ShardTask) -> int:
-        """Bytes that a stream may hold undrawn: the clip being filled and those made ahead."""
+    @property
+    def _ahead(self) -> int:
+        # Fused, pixels never leave the worker: it holds the one clip that it is filling.
+        return 1 + AHEAD_SPLIT if self._split else 0
+
+    def _clip_bytes(self, task: ShardTask) -> int:
         clip = self.job.config.clip
-        one = clip_bytes(task.index.width, task.index.height, clip.length, clip.step)
-        return one * (1 + AHEAD_SPLIT) if self._split else one
+        return clip_bytes(task.index.width, task.index.height, clip.length, clip.step)
 
     def _in_flight(self) -> int:
-        held = sum(stream.reserved_bytes for stream in self._streams)
         stats = self.tracker.stats
-        clips = sum(s.in_flight * s.clip_bytes // (1 + AHEAD_SPLIT) for s in self._streams)
-        stats.in_flight_bytes = held + clips
+        stats.in_flight_bytes = sum(stream.held_bytes for stream in self._streams)
         stats.peak_in_flight_bytes = max(stats.peak_in_flight_bytes, stats.in_flight_bytes)
         return stats.in_flight_bytes
 
@@ -221,7 +229,8 @@ class Driver:
         generator = worker.stream.options(
             num_returns="streaming", _generator_backpressure_num_objects=ahead
         ).remote(work.task, work.attempt)
-        self._streams.append(_Stream(work, worker, generator, self._reserve(work.task)))
+        one = self._clip_bytes(work.task)
+        self._streams.append(_Stream(work, worker, generator, one, self._ahead))
         self._in_flight()
 
     # -- what comes back --------------------------------------------------------------
@@ -256,9 +265,10 @@ class Driver:
             return False
         if not self._split:
             return True
-        one = stream.clip_bytes // (1 + AHEAD_SPLIT)
-        fits = self._in_flight() + one <= self.sizing.in_flight_bytes or stream.in_flight == 0
-        return fits and min(self._busy) < CLIPS_PER_ANALYZER
+        if min(self._busy) >= CLIPS_PER_ANALYZER:
+            return False
+        more = stream.clip_bytes if stream.in_flight else 0
+        return self._in_flight() + more <= self.sizing.in_flight_bytes or not more
 
     def _draw(self, stream: _Stream) -> None:
         """Take the next reference of a stream and send it on."""

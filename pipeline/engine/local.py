@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from itertools import chain
 
 from pipeline.engine.collect import Collector
 from pipeline.engine.job import Job
@@ -19,14 +20,15 @@ def run_local(job: Job, tracker: Tracker) -> None:
     """Work everything that is due. Models are loaded when the first video needs them."""
     stats = tracker.stats
     stats.engine, stats.placement = "local", "fused"
+    first = next(tracker.due(), None)
+    if first is None:
+        return  # Nothing is due: write nothing, load nothing.
+    worker = FusedWorker(job, local_device(job.config), threads=_all_threads())
+    worker.setup()
     collector = Collector(job)
-    worker: FusedWorker | None = None
+    stats.first_work_at = time.perf_counter()
     try:
-        for candidate in tracker.due():
-            if worker is None:
-                worker = FusedWorker(job, local_device(job.config), threads=_all_threads())
-                worker.setup()
-                stats.first_work_at = time.perf_counter()
+        for candidate in chain([first], tracker.due()):
             for task in _tasks(candidate, worker, tracker, collector):
                 _work(task, job, worker, tracker, collector)
     finally:

@@ -230,7 +230,8 @@ class Ledger:
     def frame_filter(self, video_id: str, index: int, fingerprints: list[str]) -> pc.Expression:
         """What finds one frame: partition, then min and max of files, then of row groups."""
         return (
-            pc.field("analysis").isin(fingerprints)
+            # Typed, for a table that no analysis writes to: an empty list has no type.
+            pc.field("analysis").isin(pa.array(fingerprints, pa.string()))
             & (pc.field("video_id") == video_id)
             & (pc.field("frame_index") == index)
         )
@@ -289,7 +290,8 @@ class Ledger:
         return f"{self.output}: no video {video}; {hint}"
 
     def _no_frame(self, video: str, video_id: str, index: int, prints: list[str]) -> str:
-        wanted = pc.field("analysis").isin(prints) & (pc.field("video_id") == video_id)
+        chosen = pa.array(prints, pa.string())
+        wanted = pc.field("analysis").isin(chosen) & (pc.field("video_id") == video_id)
         rows = read_table(self.dataset("frames"), ["frame_index"], wanted)
         there = np.sort(rows.column("frame_index").to_numpy())
         if not len(there):

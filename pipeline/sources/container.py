@@ -82,6 +82,7 @@ def _choose(container: InputContainer, stage: str) -> VideoStream:
 def _reason(error: Exception) -> str:
     import av
 
-    if isinstance(error, av.error.InvalidDataError):
-        return "not a video, or damaged beyond reading (FFmpeg: invalid data)"
+    # A container that is not on the list above is an "invalid argument" to FFmpeg.
+    if isinstance(error, (av.error.InvalidDataError, av.error.ArgumentError)):
+        return "not a video, damaged beyond reading, or a container that is not accepted"
     return f"FFmpeg: {getattr(error, 'strerror', None) or error}"

@@ -1,0 +1,45 @@
+"""What many tests share: small real videos, and a Ray of the tests' own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Deadlines say how busy the machine is, not whether the code is right.
+settings.register_profile("frameledger", deadline=None)
+settings.load_profile("frameledger")
+
+REAL_VIDEOS = Path(__file__).parents[1].parent / "shared" / "videos"
+REAL_NAMES = ("01_dog.mp4", "05_default_juggle.mp4", "h265_video.mp4", "nasa_13013.mp4")
+
+
+@pytest.fixture(params=REAL_NAMES)
+def real_video(request) -> Path:
+    path = REAL_VIDEOS / request.param
+    if not path.exists():
+        pytest.skip(f"the real video {request.param} is not here (../shared/videos)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def ray_here():
+    """A local Ray with a short temporary folder (its sockets have a length limit)."""
+    ray = pytest.importorskip("ray")
+    folder = tempfile.mkdtemp(prefix="fl-ray-", dir="/tmp")
+    os.environ["RAY_TMPDIR"] = folder
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=256 * 2**20,
+    )
+    yield ray
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)

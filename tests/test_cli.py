@@ -1,0 +1,143 @@
+"""The command as a user types it: output, exit codes, and one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.videos import make
+
+ROOT = Path(__file__).parents[1]
+
+
+def frameledger(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env=environment, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> Path:
+    return make(tmp_path_factory.mktemp("v") / "a.mp4", 40, gop=10)
+
+
+def probe_run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return frameledger("run", "configs/probe.yaml", *arguments, "--engine", "local")
+
+
+def test_help_is_quick():
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        assert "run" in frameledger("--help").stdout
+        times.append(time.perf_counter() - started)
+    assert min(times) < 0.5
+
+
+def test_run_plan_status_verify(video, tmp_path):
+    out, figures = tmp_path / "out", tmp_path / "figures.json"
+    plan = frameledger("plan", "configs/probe.yaml", video, "--output", out)
+    assert "1 new" in plan.stdout
+    assert "40 frames in 2 clips, 1 shards" in plan.stdout
+    assert not out.exists()
+
+    done = probe_run(video, "--output", out, "--json", figures)
+    assert done.returncode == 0, done.stderr
+    assert "40 frames, 40 embeddings" in done.stdout
+    assert json.loads(figures.read_text())["frames"] == 40
+
+    again = probe_run(video, "--output", out)
+    assert again.returncode == 0
+    assert "nothing to do" in again.stdout
+    assert "1 done" in frameledger("plan", "configs/probe.yaml", video, "-o", out).stdout
+    assert "40 rows in embeddings" in frameledger("status", out).stdout
+    audit = frameledger("verify", out)
+    assert (audit.returncode, audit.stdout.startswith("sound")) == (0, True)
+
+
+def test_a_failure_is_listed_and_the_exit_code_says_so(video, tmp_path):
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("text")
+    done = probe_run(video, bad, "--output", tmp_path / "out")
+    assert done.returncode == 3
+    assert f"{bad}: index: not a video" in done.stdout
+    assert "1 ok" in done.stdout
+
+
+def test_verify_names_the_offending_rows(video, tmp_path):
+    import deltalake
+
+    probe_run(video, "--output", tmp_path / "out")
+    table = deltalake.DeltaTable(str(tmp_path / "out" / "embeddings"))
+    table.delete("frame_index = 7")
+    audit = frameledger("verify", tmp_path / "out")
+    assert audit.returncode == 3
+    assert "NOT SOUND" in audit.stdout
+    assert "7" in audit.stdout.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("run", "none.yaml", "VIDEO", "-o", "OUT"), "none.yaml: cannot read the configuration"),
+        (("run", "configs/probe.yaml", "VIDEO"), "no output given"),
+        (("run", "configs/probe.yaml", "-o", "OUT"), "no input given"),
+        (("run", "configs/probe.yaml", "missing.mp4", "-o", "OUT"), "missing.mp4: no such file"),
+        (("run", "configs/probe.yaml", "EMPTY", "-o", "OUT"), "no videos in"),
+        (("run", "configs/probe.yaml", "VIDEO", "-o", "VIDEO"), "is a file; name a folder"),
+        (
+            ("run", "configs/probe.yaml", "VIDEO", "-o", "OUT", "--set", "clip.lenght=3"),
+            "unknown key clip.lenght",
+        ),
+        (
+            ("run", "configs/demo.yaml", "VIDEO", "-o", "OUT", "--set", "detector.model=./gone"),
+            "./gone",
+        ),
+        (("run", "configs/probe.yaml", "VIDEO", "-o", "OUT", "--engine", "spark"), "spark"),
+        (("status", "EMPTY"), "is no frameledger output"),
+        (("verify", "nowhere"), "is no frameledger output"),
+        (("demo", "--output", "VIDEO"), "is a file; name a folder"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(video, tmp_path, arguments, expected):
+    (tmp_path / "empty").mkdir()
+    places = {"VIDEO": video, "OUT": tmp_path / "out", "EMPTY": tmp_path / "empty"}
+    done = frameledger(*[places.get(a, a) for a in arguments])
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_keeps_what_is_whole(tmp_path, how):
+    """A stopped run says so, and the next one does just the rest."""
+    for number in range(12):
+        make(tmp_path / "v" / f"{number}.mp4", 200 + number, gop=50)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "pipeline", "run", "configs/probe.yaml", str(tmp_path / "v")]
+    options = ["--output", str(out), "--engine", "local", "--set", "commit.seconds=0.01"]
+    process = subprocess.Popen([*command, *options], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not (out / "videos" / "_delta_log" / "00000000000000000001.json").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(how)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "stopped; what was committed is kept" in errors
+    assert "Traceback" not in errors
+    rest = probe_run(tmp_path / "v", "--output", out)
+    assert rest.returncode == 0
+    assert "0 were done before" not in rest.stdout
+    audit = frameledger("verify", out)
+    assert f"{sum(200 + n for n in range(12))} frames" in audit.stdout.replace(",", "")
+    assert audit.returncode == 0
