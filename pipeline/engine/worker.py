@@ -27,30 +27,30 @@ class Decoder:
     """Indexes videos and decodes shards."""
 
     def __init__(self, job: Job, device: str) -> None:
-        self._job = job
-        self._device = device
+        self._config = job.config.decode
+        self._wanted = _wanted(job, device)
 
     def index(self, source: Source) -> VideoIndex:
-        return index_video(source, self._job.config.decode.max_pixels)
+        return index_video(source, self._config.max_pixels)
 
     def decode(
         self, task: ShardTask, attempt: int, pool: BufferPool | None = None
     ) -> Iterator[ClipPixels | ShardEnd]:
-        config = self._job.config.decode
-        yield from decode_shard(task, attempt, config, self._wanted(), pool)
+        yield from decode_shard(task, attempt, self._config, self._wanted, pool)
 
-    def _wanted(self) -> PixelFormat:
-        """Half the bytes where the device can turn them into RGB, RGB where FFmpeg does it better.
 
-        Decided by the configuration, not by what is due, so that a resumed run sees the same
-        pixels as one that was never stopped.
-        """
-        from pipeline.analyzers.registry import build_analyzers
+def _wanted(job: Job, device: str) -> PixelFormat:
+    """Half the bytes where the device can turn them into RGB, RGB where FFmpeg does it better.
 
-        if self._device == "cuda":
-            return "yuv420p"
-        wishes = {member.pixel_format for member in build_analyzers(self._job.config)}
-        return "rgb24" if "rgb24" in wishes else "yuv420p"
+    Decided by the configuration, not by what is due, so that a resumed run sees the same pixels
+    as one that was never stopped.
+    """
+    from pipeline.analyzers.registry import build_analyzers
+
+    if device == "cuda":
+        return "yuv420p"
+    wishes = {member.pixel_format for member in build_analyzers(job.config)}
+    return "rgb24" if "rgb24" in wishes else "yuv420p"
 
 
 class AnalyzerGroup:
