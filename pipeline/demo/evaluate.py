@@ -5,7 +5,7 @@ This path shares nothing with the pipeline but the models, so the two check each
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ _BATCH = 32
 _LEAST_SCORE = 0.01
 
 Image = npt.NDArray[np.uint8]
+Key = tuple[int, int]
 
 
 def displayed_frames(path: Path) -> Iterator[Image]:
@@ -69,56 +70,66 @@ def detect(folder: Path, images: Image) -> list[list[Detection]]:
 def embed_images(folder: Path, images: Image) -> npt.NDArray[np.float32]:
     """L2-normalised embeddings, float32 (n, size), of uint8 RGB (n, height, width, 3)."""
     import torch
-    from transformers import CLIPVisionModelWithProjection
+    from transformers import CLIPModel
 
-    model = CLIPVisionModelWithProjection.from_pretrained(folder).eval()
+    model = CLIPModel.from_pretrained(folder).eval()
     rows = []
     for start in range(0, len(images), _BATCH):
         with torch.inference_mode():
             pixels = train_clip.pixels_of(images[start : start + _BATCH])
-            rows.append(model(pixel_values=pixels).image_embeds)
+            pooled = model.vision_model(pixel_values=pixels).pooler_output
+            rows.append(model.visual_projection(pooled))
     return np.asarray(torch.nn.functional.normalize(torch.cat(rows), dim=1).numpy())
 
 
 def embed_texts(folder: Path, texts: Sequence[str]) -> npt.NDArray[np.float32]:
     """L2-normalised embeddings, float32 (n, size)."""
     import torch
-    from transformers import AutoTokenizer, CLIPTextModelWithProjection
+    from transformers import AutoTokenizer, CLIPModel
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = CLIPTextModelWithProjection.from_pretrained(folder).eval()
+    model = CLIPModel.from_pretrained(folder).eval()
     tokens = tokenizer(list(texts), padding=True, return_tensors="pt")
     with torch.inference_mode():
-        embeds = model(
+        pooled = model.text_model(
             input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
-        ).text_embeds
-    return np.asarray(torch.nn.functional.normalize(embeds, dim=1).numpy())
+        ).pooler_output
+        rows = torch.nn.functional.normalize(model.text_projection(pooled), dim=1)
+    return np.asarray(rows.numpy())
 
 
 def evaluate_detector(
     folder: Path, videos: Sequence[DemoVideo], *, every: int = 1
 ) -> DetectionScore:
     """mAP at IoU 0.5 over every `every`-th frame of the videos."""
-    predictions: dict[Hashable, list[Detection]] = {}
-    truths: dict[Hashable, list[WorldObject]] = {}
-    for video in videos:
-        indices = range(0, video.frame_count, every)
-        images = np.stack(list(displayed_frames(video.path))[::every])
-        for index, found in zip(indices, detect(folder, images), strict=True):
-            predictions[video.name, index] = found
-            truths[video.name, index] = video.truth(index)
-    return mean_average_precision(predictions, truths)
+    keys = _keys(videos, every)
+    found = detect(folder, _images(videos, every))
+    predictions = dict(zip(keys, found, strict=True))
+    return mean_average_precision(predictions, _truths(videos, keys))
 
 
 def evaluate_search(
     folder: Path, videos: Sequence[DemoVideo], *, k: int = 10, every: int = 1
 ) -> dict[str, float]:
     """Precision at `k` of each of the demo's queries over every `every`-th frame of the videos."""
-    images = [np.stack(list(displayed_frames(v.path))[::every]) for v in videos]
-    frames = np.concatenate([embed_images(folder, batch) for batch in images])
-    truths = [v.truth(i) for v in videos for i in range(0, v.frame_count, every)]
+    frames = embed_images(folder, _images(videos, every))
+    truths = list(_truths(videos, _keys(videos, every)).values())
     texts = embed_texts(folder, [query.text for query in QUERIES])
     return {
         query.text: precision_at_k(frames @ text, [query.holds(t) for t in truths], k)
         for query, text in zip(QUERIES, texts, strict=True)
     }
+
+
+def _keys(videos: Sequence[DemoVideo], every: int) -> list[Key]:
+    """(video's position, frame index) of each frame that is looked at."""
+    return [(n, i) for n, v in enumerate(videos) for i in range(0, v.frame_count, every)]
+
+
+def _images(videos: Sequence[DemoVideo], every: int) -> Image:
+    """The displayed frames that are looked at, in the order of their keys."""
+    return np.concatenate([np.stack([*displayed_frames(v.path)][::every]) for v in videos])
+
+
+def _truths(videos: Sequence[DemoVideo], keys: Sequence[Key]) -> dict[Key, list[WorldObject]]:
+    return {(n, i): videos[n].truth(i) for n, i in keys}

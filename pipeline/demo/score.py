@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +40,8 @@ class DetectionScore:
 
 
 def mean_average_precision(
-    predictions: Mapping[Hashable, Sequence[Detection]],
-    truths: Mapping[Hashable, Sequence[WorldObject]],
+    predictions: Mapping[Any, Sequence[Detection]],
+    truths: Mapping[Any, Sequence[WorldObject]],
     iou: float = 0.5,
 ) -> DetectionScore:
     """Mean over classes of the area under the precision-recall curve.
