@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,11 +87,11 @@ def demo(output: str, extra: Sequence[str], engine: str) -> int:
         print(f"{text!r}")
         for line in found.best(text):
             print(f"    {line}")
-    config_name = "configs/demo.yaml"
+    command = _command()
     print("\n--- try next")
-    print(f"frameledger status {tables}")
-    print(f"frameledger verify {tables}")
-    print(f"frameledger run {config_name} YOUR_VIDEOS --output {folder / 'mine'}")
+    print(f"{command} status {tables}")
+    print(f"{command} verify {tables}")
+    print(f"{command} run configs/demo.yaml YOUR_VIDEOS --output {folder / 'mine'}")
     print("(these two models know the demo's coloured shapes only; see configs/coco.yaml)")
     good = (
         share == 1.0
@@ -99,6 +101,14 @@ def demo(output: str, extra: Sequence[str], engine: str) -> int:
         and summary.exit_code == EXIT_OK
     )
     return EXIT_OK if good else EXIT_FAILURES
+
+
+def _command() -> str:
+    """How this process was called, so that the lines shown can be typed as they are."""
+    called = Path(sys.argv[0])
+    if called.name != "frameledger":
+        return "python -m pipeline"
+    return "frameledger" if shutil.which("frameledger") == str(called) else os.path.relpath(called)
 
 
 def demo_config() -> Config:
