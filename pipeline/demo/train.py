@@ -1,7 +1,8 @@
 """Train the demo's models from nothing: `python -m pipeline.demo.train`.
 
-Both are trained on frames that the demo world renders, with two threads of a CPU, in well under
-an hour, and then measured on encoded videos of worlds that no training frame came from.
+Both are trained on frames that the demo world renders, in well under an hour on two cores of a
+CPU, and then measured on encoded videos of worlds that no training frame came from. Beside the
+package's own dependencies this needs scipy and Pillow, which transformers' loss of RT-DETR uses.
 """
 
 from __future__ import annotations
