@@ -35,15 +35,16 @@ ACKS_AHEAD = 64
 TICK_S = 2.0
 
 
-@dataclass
+@dataclass(eq=False)
 class _Work:
-    """A shard waiting for its turn."""
+    """A shard waiting for its turn. Records here are compared by identity: two shards of one
+    video hold arrays, which do not compare."""
 
     task: ShardTask
     attempt: int = 1
 
 
-@dataclass
+@dataclass(eq=False)
 class _Stream:
     """A shard on a worker."""
 
@@ -71,13 +72,13 @@ class _Stream:
         return (self.ahead + max(1, self.in_flight)) * self.clip_bytes
 
 
-@dataclass
+@dataclass(eq=False)
 class _Analyzing:
     stream: _Stream
     analyzer: int
 
 
-@dataclass
+@dataclass(eq=False)
 class _Indexing:
     candidate: Candidate
     worker: Any

@@ -201,6 +201,15 @@ def test_a_killed_worker_costs_no_row(ray_here, tmp_path, placement):
     assert_whole(tmp_path / "out", sum(300 + n for n in range(6)))
 
 
+@pytest.mark.parametrize("placement", ["fused", "split"])
+def test_shards_of_one_video_are_worked_at_once(ray_here, tmp_path, placement):
+    path = make(tmp_path / "long.mp4", 4200, gop=60)
+    config = probe(engine={"placement": placement}, clip={"length": 32})
+    summary = run(config, [str(path)], tmp_path / "out", engine="ray")
+    assert (summary.shards, summary.videos_ok) == (5, 1)
+    assert_whole(tmp_path / "out", 4200)
+
+
 def test_bytes_in_flight_stay_under_the_cap(ray_here, corpus, tmp_path):
     cap = 3 * 128 * 96 * 3 * 8 * 2
     config = probe(engine={"placement": "split"}, memory={"in_flight": cap})
