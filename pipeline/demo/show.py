@@ -170,7 +170,7 @@ def score_detector(videos: Sequence[DemoVideo], ledger: Ledger) -> DetectionScor
             found = Detection(box, row["score"], row["class_id"])
             predictions[name_of[row["video_id"]], row["frame_index"]].append(found)
     truths = {(video.name, i): video.truth(i) for video in videos for i in range(video.frame_count)}
-    return mean_average_precision(predictions, truths)  # type: ignore[arg-type]
+    return mean_average_precision(predictions, truths)
 
 
 def _names(videos: Sequence[DemoVideo], ledger: Ledger) -> dict[str, str]:
