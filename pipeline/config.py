@@ -153,7 +153,7 @@ class MemoryConfig(_Model):
 
 
 class CommitConfig(_Model):
-    bytes: Bytes = 64 * 2**20
+    bytes: Bytes = 8 * 2**20
     """Commit when this much is buffered ..."""
     seconds: PositiveFloat = 30.0
     """... or when the oldest buffered shard has waited this long."""

@@ -276,6 +276,9 @@ class LedgerWriter:
             self.stats.commit_s += time.perf_counter() - started
         self._nbytes = 0
         self._waiting_since = None
+        # What the commit needed goes back to the system: a long run must not look larger than
+        # a short one.
+        pa.default_memory_pool().release_unused()
 
     def steps(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """The commits of a flush, one table each, in their order."""
