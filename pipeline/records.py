@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
@@ -245,6 +245,11 @@ class ClipResult:
     analyze_s: dict[str, float] = field(default_factory=dict)
     """Seconds per analyzer name."""
 
+    @property
+    def nbytes(self) -> int:
+        rows = sum(table.nbytes for table in self.rows.values())
+        return self.positions.nbytes + self.sizes.nbytes + int(rows)
+
 
 @dataclass(frozen=True)
 class ShardEnd:
@@ -257,6 +262,10 @@ class ShardEnd:
     """Half-open ranges of frame indices (not positions) that could not be decoded."""
     missing_reason: str = ""
     decode_s: float = 0.0
+
+
+Parcel: TypeAlias = "tuple[ClipResult | ShardEnd, ...]"
+"""Results of one shard that travel together: each thing sent costs more than what is in it."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pipeline.engine.job import Job
 from pipeline.engine.tracker import Ack, Report
 from pipeline.errors import VideoError
 from pipeline.ledger.commit import LedgerWriter
-from pipeline.records import ClipResult, ShardEnd, ShardTask, VideoIndex
+from pipeline.records import Parcel, ShardEnd, ShardTask, VideoIndex
 
 
 class Collector:
@@ -31,37 +31,30 @@ class Collector:
         """Results of `task` will come; those of an earlier attempt are dropped."""
         self._writer.begin(task, attempt)
 
-    def add(self, item: ClipResult | ShardEnd) -> Ack:
-        """Take one result. Clips and the end of a shard may come in any order.
+    def add(self, parcel: Parcel) -> Ack:
+        """Take results of one shard. Its clips and its end may come in any order.
 
-        Raises VideoError("collect", ...) where a shard does not add up, RunAborted where the
+        Raises VideoError("collect", ...) where the shard does not add up, RunAborted where the
         store cannot be written.
         """
-        try:
-            if isinstance(item, ShardEnd):
-                self._ends[item.task_key] = item
-                whole = self._writer.add_end(item)
-                frames, decode_s, analyze_s = 0, 0.0, dict[str, float]()
-            else:
-                whole = self._writer.add_result(item)
-                frames, decode_s, analyze_s = len(item.positions), item.decode_s, item.analyze_s
-        except ValueError as error:
-            raise VideoError("collect", str(error)) from error
-        ended = None
-        if whole is not None:
-            ended = self._ends.pop(item.task_key)
+        ack = Ack(parcel[0].task_key, parcel[0].attempt)
+        for item in parcel:
+            try:
+                if isinstance(item, ShardEnd):
+                    self._ends[item.task_key] = item
+                    whole = self._writer.add_end(item)
+                else:
+                    ack.count(item)
+                    whole = self._writer.add_result(item)
+            except ValueError as error:
+                raise VideoError("collect", str(error)) from error
+            if whole is not None:
+                ack.ended = self._ends.pop(item.task_key)
+                ack.rows = whole.rows
         self._writer.flush_if_due()
-        return Ack(
-            task_key=item.task_key,
-            attempt=item.attempt,
-            frames=frames,
-            decode_s=decode_s,
-            analyze_s=analyze_s,
-            ended=ended,
-            rows=whole.rows if whole is not None else {},
-            commits=self._writer.stats.commits,
-            commit_s=self._writer.stats.commit_s,
-        )
+        ack.commits = self._writer.stats.commits
+        ack.commit_s = self._writer.stats.commit_s
+        return ack
 
     def discard(self, task_key: str, attempt: int) -> None:
         """An attempt has failed: forget what it sent."""

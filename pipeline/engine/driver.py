@@ -1,8 +1,8 @@
 """The driver's loop over Ray references: keeps actors busy and bytes in flight under a cap.
 
-One shard at a time on each worker; its stream is drawn clip by clip as the cap and the analyzers
-allow (Ray's generator backpressure stops a decoder that is not drawn from), and every reference
-goes on to the next actor without being looked at. Only acknowledgements come back to the driver.
+Each worker has a shard to work on and one to go on with; streams are drawn as the cap and the
+analyzers allow (Ray's generator backpressure stops a decoder that is not drawn from), and every
+reference goes on to the next actor without being looked at. Only acknowledgements come back.
 """
 
 from __future__ import annotations
@@ -13,76 +13,34 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError
 
 from pipeline.engine.job import Job
+from pipeline.engine.lanes import Indexing, Lane, Stream, Work
+from pipeline.engine.ray_errors import died, explain, get, last_line, user_error
 from pipeline.engine.sizing import Sizing, clip_bytes
 from pipeline.engine.tracker import Ack, Report, Tracker
-from pipeline.errors import FrameledgerError, RunAborted, VideoError
+from pipeline.errors import RunAborted
 from pipeline.records import Failure, ShardTask, Source
 from pipeline.resume import Candidate
 
-READY_SHARDS = 2
+READY_SHARDS = 3
 """Shards per worker to have planned ahead: videos are indexed while others are decoded, but no
 further than this, so that a corpus is not indexed whole before its first row lands."""
-AHEAD_FUSED = 8
+AHEAD_FUSED = 4
 AHEAD_SPLIT = 2
 """Items of a stream that a worker makes ahead of being drawn: results are small, clips are not."""
 CLIPS_PER_ANALYZER = 2
 """One that is worked on, one whose arguments Ray fetches meanwhile."""
-ACKS_AHEAD = 64
+ACKS_AHEAD = 32
 """Results sent to the collector and not yet acknowledged, above which no more are drawn."""
 TICK_S = 2.0
 
 
 @dataclass(eq=False)
-class _Work:
-    """A shard waiting for its turn. Records here are compared by identity: two shards of one
-    video hold arrays, which do not compare."""
-
-    task: ShardTask
-    attempt: int = 1
-
-
-@dataclass(eq=False)
-class _Stream:
-    """A shard on a worker."""
-
-    work: _Work
-    worker: Any
-    generator: Any
-    clip_bytes: int
-    """An upper bound for one of its clips."""
-    ahead: int
-    """Clips that it may hold undrawn, the one being filled among them."""
-    drawn: int = 0
-    in_flight: int = 0
-    """Its clips with analyzers."""
-    done: bool = False
-    """The generator is at its end; the worker is free."""
-    failed: bool = False
-    """Given up: it is still drawn to its end, which frees the worker, but nothing is sent on."""
-
-    @property
-    def held_bytes(self) -> int:
-        """What it may hold. One clip with an analyzer is always counted, so that a stream that
-        was let in can go on whatever the others take."""
-        if self.done:
-            return self.in_flight * self.clip_bytes
-        return (self.ahead + max(1, self.in_flight)) * self.clip_bytes
-
-
-@dataclass(eq=False)
 class _Analyzing:
-    stream: _Stream
+    stream: Stream
     analyzer: int
-
-
-@dataclass(eq=False)
-class _Indexing:
-    candidate: Candidate
-    worker: Any
-    attempt: int
 
 
 @dataclass
@@ -95,13 +53,14 @@ class Driver:
     collector: Any
     workers: list[Any]
     analyzers: list[Any]
-    _idle: list[Any] = field(default_factory=list)
-    _ready: deque[_Work] = field(default_factory=deque)
+    _lanes: list[Lane] = field(default_factory=list)
+    _ready: deque[Work] = field(default_factory=deque)
     _to_index: deque[tuple[Candidate, int]] = field(default_factory=deque)
-    _streams: list[_Stream] = field(default_factory=list)
+    """Videos without an index, with the tries that they have cost."""
+    _streams: list[Stream] = field(default_factory=list)
     """Shards whose last word has not come yet."""
     _pending: dict[Any, Any] = field(default_factory=dict)
-    """Reference -> what it is: an _Indexing, an _Analyzing, or the _Stream it acknowledges."""
+    """Reference -> what it is: an Indexing, an _Analyzing, or the Stream it acknowledges."""
     _busy: list[int] = field(default_factory=list)
     """Clips with each analyzer."""
     _exhausted: bool = False
@@ -114,7 +73,7 @@ class Driver:
         """Work `first` and all that is due after it."""
         self._await_actors()
         self._busy = [0] * len(self.analyzers)
-        self._idle = list(self.workers)
+        self._lanes = [Lane(worker) for worker in self.workers]
         self._take(first)
         self.tracker.stats.first_work_at = time.perf_counter()
         last_tick = time.perf_counter()
@@ -135,7 +94,7 @@ class Driver:
         """Commit what is whole, then let the actors go."""
         try:
             stats = self.tracker.stats
-            stats.commits, stats.commit_s = _get(self.collector.flush.remote())
+            stats.commits, stats.commit_s = get(self.collector.flush.remote())
         finally:
             for actor in [*self.workers, *self.analyzers, self.collector]:
                 ray.kill(actor)
@@ -144,12 +103,12 @@ class Driver:
         """Models load here; one that cannot be loaded ends the run before any video is touched."""
         for actor in [*self.workers, *self.analyzers]:
             try:
-                _get(actor.ready.remote())
+                get(actor.ready.remote())
             except RayActorError as error:
-                cause = _user_error(error)
+                cause = user_error(error)
                 if cause is not None:
                     raise cause from None
-                raise RunAborted(f"a worker could not start: {_last_line(error)}") from None
+                raise RunAborted(f"a worker could not start: {last_line(error)}") from None
 
     # -- what comes in ----------------------------------------------------------------
 
@@ -172,14 +131,14 @@ class Driver:
             return
         index = self.tracker.known_index(candidate)
         if index is None:
-            self._to_index.append((candidate, 1))
+            self._to_index.append((candidate, 0))
         else:
             self._begin(candidate.source, index)
 
     def _begin(self, source: Source, index: Any) -> None:
         tasks, report = self.tracker.begin(source, index)
         self._record(report)
-        self._ready.extend(_Work(task) for task in tasks)
+        self._ready.extend(Work(task) for task in tasks)
 
     def _record(self, report: Report) -> None:
         if report.failures or report.outcomes:
@@ -188,30 +147,46 @@ class Driver:
     # -- what goes out ----------------------------------------------------------------
 
     def _dispatch(self) -> None:
-        while self._idle:
-            if self._to_index and len(self._ready) < len(self.workers):
-                self._index(*self._to_index.popleft())
-            elif self._ready and self._has_room(self._ready[0].task):
-                self._start(self._ready.popleft())
-            elif self._to_index:
-                self._index(*self._to_index.popleft())
-            else:
+        """Give work to the lanes, the emptiest first."""
+        while True:
+            short = len(self._ready) < len(self._lanes)
+            if not ((short and self._index_next()) or self._start_next() or self._index_next()):
                 return
 
-    def _index(self, candidate: Candidate, attempt: int) -> None:
-        worker = self._idle.pop()
-        ref = worker.index.remote(candidate.source)
-        self._pending[ref] = _Indexing(candidate, worker, attempt)
+    def _lane(self, work: Work | None) -> Lane | None:
+        lanes = [lane for lane in self._lanes if lane.takes(work)]
+        return min(lanes, key=lambda lane: len(lane.queue), default=None)
 
-    def _has_room(self, task: ShardTask) -> bool:
+    def _index_next(self) -> bool:
+        lane = self._lane(None)
+        if lane is None or not self._to_index:
+            return False
+        self._index(lane, *self._to_index.popleft())
+        return True
+
+    def _start_next(self) -> bool:
+        if not self._ready:
+            return False
+        lane = self._lane(self._ready[0])
+        if lane is None or not self._has_room(lane, self._ready[0].task):
+            return False
+        if lane.queue and len(self._ready) <= len(self._lanes):
+            return False  # The last shards wait for whichever worker is free first.
+        self._start(lane, self._ready.popleft())
+        return True
+
+    def _index(self, lane: Lane, candidate: Candidate, strikes: int) -> None:
+        indexing = Indexing(candidate, lane, strikes)
+        self._pending[lane.worker.index.remote(candidate.source)] = indexing
+        lane.queue.append(indexing)
+
+    def _has_room(self, lane: Lane, task: ShardTask) -> bool:
         """Whether another shard fits under the cap; one always does, or nothing would go on."""
-        needed = self._clip_bytes(task) * (self._ahead + 1)
-        return not self._streams or self._in_flight() + needed <= self.sizing.in_flight_bytes
-
-    @property
-    def _ahead(self) -> int:
-        # Fused, pixels never leave the worker: it holds the one clip that it is filling.
-        return 1 + AHEAD_SPLIT if self._split else 0
+        if not self._streams:
+            return True
+        one = self._clip_bytes(task)
+        needed = one * (AHEAD_SPLIT + 2) if self._split else max(0, one - _largest_clip(lane))
+        return self._in_flight() + needed <= self.sizing.in_flight_bytes
 
     def _clip_bytes(self, task: ShardTask) -> int:
         clip = self.job.config.clip
@@ -219,19 +194,23 @@ class Driver:
 
     def _in_flight(self) -> int:
         stats = self.tracker.stats
-        stats.in_flight_bytes = sum(stream.held_bytes for stream in self._streams)
+        if self._split:
+            stats.in_flight_bytes = sum(stream.held_bytes for stream in self._streams)
+        else:
+            # Pixels never leave the worker, which holds the one clip that it is filling.
+            stats.in_flight_bytes = sum(_largest_clip(lane) for lane in self._lanes)
         stats.peak_in_flight_bytes = max(stats.peak_in_flight_bytes, stats.in_flight_bytes)
         return stats.in_flight_bytes
 
-    def _start(self, work: _Work) -> None:
-        worker = self._idle.pop()
+    def _start(self, lane: Lane, work: Work) -> None:
         self.collector.begin.remote(work.task, work.attempt)
         ahead = AHEAD_SPLIT if self._split else AHEAD_FUSED
-        generator = worker.stream.options(
+        generator = lane.worker.stream.options(
             num_returns="streaming", _generator_backpressure_num_objects=ahead
         ).remote(work.task, work.attempt)
-        one = self._clip_bytes(work.task)
-        self._streams.append(_Stream(work, worker, generator, one, self._ahead))
+        stream = Stream(work, lane, generator, self._clip_bytes(work.task), AHEAD_SPLIT + 1)
+        lane.queue.append(stream)
+        self._streams.append(stream)
         self._in_flight()
 
     # -- what comes back --------------------------------------------------------------
@@ -250,14 +229,14 @@ class Driver:
                     self._draw(drawable[item])
                 continue
             what = self._pending.pop(item)
-            if isinstance(what, _Indexing):
+            if isinstance(what, Indexing):
                 self._indexed(what, item)
             elif isinstance(what, _Analyzing):
                 self._analyzed(what, item)
             else:
                 self._acknowledged(what, item)
 
-    def _can_draw(self, stream: _Stream) -> bool:
+    def _can_draw(self, stream: Stream) -> bool:
         if stream.done:
             return False
         if stream.failed:
@@ -271,31 +250,34 @@ class Driver:
         more = stream.clip_bytes if stream.in_flight else 0
         return self._in_flight() + more <= self.sizing.in_flight_bytes or not more
 
-    def _draw(self, stream: _Stream) -> None:
+    def _draw(self, stream: Stream) -> None:
         """Take the next reference of a stream and send it on."""
-        task = stream.work.task
         try:
             ref = next(stream.generator)
         except StopIteration:
-            stream.done = True
-            self._idle.append(stream.worker)
+            self._ended(stream)
             if stream.failed:
                 self._streams.remove(stream)
             return
         if stream.failed:
             return
-        is_clip = stream.drawn < len(task.shard.clips)
+        is_clip = stream.drawn < len(stream.work.task.shard.clips)
         stream.drawn += 1
         if self._split and is_clip:
             least = self._busy.index(min(self._busy))
             self._busy[least] += 1
             stream.in_flight += 1
-            out = self.analyzers[least].analyze.remote(ref, task.analyses)
+            out = self.analyzers[least].analyze.remote(ref, stream.work.task.analyses)
             self._pending[out] = _Analyzing(stream, least)
         else:
             self._collect(stream, ref)
 
-    def _collect(self, stream: _Stream, ref: Any) -> None:
+    @staticmethod
+    def _ended(stream: Stream) -> None:
+        stream.done = True
+        stream.lane.leave(stream)
+
+    def _collect(self, stream: Stream, ref: Any) -> None:
         if not stream.failed:
             self._pending[self.collector.add.remote(ref)] = stream
 
@@ -304,26 +286,32 @@ class Driver:
         what.stream.in_flight -= 1
         self._collect(what.stream, ref)
 
-    def _indexed(self, what: _Indexing, ref: Any) -> None:
-        self._idle.append(what.worker)
+    def _indexed(self, what: Indexing, ref: Any) -> None:
         source = what.candidate.source
         try:
             index = ray.get(ref)
         except RayError as error:
-            stage, reason, final = _explain(error, "index")
-            if final or what.attempt >= self.job.config.engine.attempts:
-                failure = Failure(
-                    source.uri, stage, reason, stamp=source.stamp, attempts=what.attempt
-                )
-                self._record(self.tracker.unreadable(source, failure))
-            else:
-                self.tracker.stats.retries += 1
-                self._to_index.append((what.candidate, what.attempt + 1))
+            self._index_error(what, error)
             return
+        finally:
+            what.lane.leave(what)
         self.collector.index.remote(index)
         self._begin(source, index)
 
-    def _acknowledged(self, stream: _Stream, ref: Any) -> None:
+    def _index_error(self, what: Indexing, error: RayError) -> None:
+        if died(error) and not what.lane.is_first(what):
+            what.spared = True
+        strikes = what.strikes + (not what.spared)
+        source = what.candidate.source
+        stage, reason, final = explain(error, "index")
+        if final or strikes >= self.job.config.engine.attempts:
+            failure = Failure(source.uri, stage, reason, stamp=source.stamp, attempts=strikes)
+            self._record(self.tracker.unreadable(source, failure))
+        else:
+            self.tracker.stats.retries += 1
+            self._to_index.append((what.candidate, strikes))
+
+    def _acknowledged(self, stream: Stream, ref: Any) -> None:
         task = stream.work.task
         try:
             ack: Ack = ray.get(ref)
@@ -333,62 +321,50 @@ class Driver:
         self.tracker.acknowledge(ack)
         if ack.ended is not None and not stream.failed:
             self._streams.remove(stream)
-            if not stream.done:
-                # All its results are in, so the worker is about to return from it.
-                stream.done = True
-                self._idle.append(stream.worker)
+            # All its results are in: the worker has returned from it, or is about to.
+            self._ended(stream)
             self._record(self.tracker.shard_done(task, ack.ended))
 
-    def _shard_error(self, stream: _Stream, error: RayError) -> None:
+    def _shard_error(self, stream: Stream, error: RayError) -> None:
         if stream.failed:
             return  # Another result of the same attempt has told already.
-        if isinstance(error, RayActorError) and error.actor_id == self.collector._actor_id.hex():
-            raise RunAborted(f"the collector is gone: {_last_line(error)}")
+        dead = died(error)
+        lane = stream.lane
+        if dead == _id(self.collector):
+            raise RunAborted(f"the collector is gone: {last_line(error)}")
+        if dead == _id(lane.worker) and stream in lane.queue:
+            # What was queued behind the first died with the worker, and is not to blame for it.
+            first, *behind = lane.queue
+            for item in behind:
+                if isinstance(item, Stream):
+                    self._give_up(item, error, strike=False)
+                else:
+                    item.spared = True
+            if first is not stream and isinstance(first, Stream):
+                self._give_up(first, error, strike=True)
+        self._give_up(stream, error, strike=True)
+
+    def _give_up(self, stream: Stream, error: RayError, *, strike: bool) -> None:
+        """End this attempt at a shard; begin another, or record the shard as failed."""
+        if stream.failed:
+            return
         stream.failed = True
         if stream.done:
             self._streams.remove(stream)
         work = stream.work
         self.collector.discard.remote(work.task.key, work.attempt)
-        stage, reason, final = _explain(error, "analyze" if self._split else "decode")
-        if final or work.attempt >= self.job.config.engine.attempts:
-            self._record(self.tracker.shard_failed(work.task, stage, reason, work.attempt))
+        strikes = work.strikes + strike
+        stage, reason, final = explain(error, "analyze" if self._split else "decode")
+        if final or strikes >= self.job.config.engine.attempts:
+            self._record(self.tracker.shard_failed(work.task, stage, reason, strikes))
         else:
             self.tracker.stats.retries += 1
-            self._ready.append(_Work(work.task, work.attempt + 1))
+            self._ready.append(Work(work.task, work.attempt + 1, strikes))
 
 
-def _get(ref: Any) -> Any:
-    """`ray.get`, with a user's error raised as itself."""
-    try:
-        return ray.get(ref)
-    except RayTaskError as error:
-        if isinstance(error.cause, FrameledgerError):
-            raise error.cause from None
-        raise
+def _id(actor: Any) -> str:
+    return str(actor._actor_id.hex())
 
 
-def _explain(error: RayError, stage: str) -> tuple[str, str, bool]:
-    """(stage, reason, whether trying again is pointless) of what came back instead of a result."""
-    if isinstance(error, RayTaskError):
-        cause = error.cause
-        if isinstance(cause, VideoError):
-            return cause.stage, cause.reason, cause.stage in ("index", "decode")
-        if isinstance(cause, FrameledgerError):
-            raise cause  # Nothing of this video's: the run cannot go on.
-        return stage, f"{type(cause).__name__}: {_last_line(cause)}", False
-    if isinstance(error, RayActorError):
-        return stage, "the process that worked on it died", False
-    return stage, f"{type(error).__name__}: {_last_line(error)}", False
-
-
-def _user_error(error: RayActorError) -> FrameledgerError | None:
-    """The error for the user that an actor's constructor raised, if it was one."""
-    cause: Any = getattr(error, "cause", None) or error.__cause__
-    if isinstance(cause, RayTaskError):
-        cause = cause.cause
-    return cause if isinstance(cause, FrameledgerError) else None
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300] if lines else type(error).__name__
+def _largest_clip(lane: Lane) -> int:
+    return max((item.clip_bytes for item in lane.queue if isinstance(item, Stream)), default=0)

@@ -64,8 +64,8 @@ def _work(
     for attempt in range(1, attempts + 1):
         collector.begin(task, attempt)
         try:
-            for item in worker.process(task, attempt):
-                ack = collector.add(item)
+            for parcel in worker.process(task, attempt):
+                ack = collector.add(parcel)
                 tracker.acknowledge(ack)
                 if ack.ended is not None:
                     collector.record(tracker.shard_done(task, ack.ended))

@@ -23,7 +23,7 @@ from pipeline.engine.sizing import Resources, Sizing, size
 from pipeline.engine.tracker import Ack, Report, Tracker
 from pipeline.engine.worker import AnalyzerGroup, Decoder, FusedWorker
 from pipeline.errors import UsageError
-from pipeline.records import ClipPixels, ClipResult, ShardEnd, ShardTask, Source, VideoIndex
+from pipeline.records import ClipPixels, Parcel, ShardEnd, ShardTask, Source, VideoIndex
 
 STORE_HEADROOM_BYTES = 128 * 2**20
 """Object store beyond the pixels in flight: results, indexes, Ray's own objects."""
@@ -43,7 +43,7 @@ class FusedActor:
     def index(self, source: Source) -> VideoIndex:
         return self._worker.index(source)
 
-    def stream(self, task: ShardTask, attempt: int) -> Iterator[ClipResult | ShardEnd]:
+    def stream(self, task: ShardTask, attempt: int) -> Iterator[Parcel]:
         yield from self._worker.process(task, attempt)
 
 
@@ -60,8 +60,9 @@ class DecoderActor:
     def index(self, source: Source) -> VideoIndex:
         return self._decoder.index(source)
 
-    def stream(self, task: ShardTask, attempt: int) -> Iterator[ClipPixels | ShardEnd]:
-        yield from self._decoder.decode(task, attempt)
+    def stream(self, task: ShardTask, attempt: int) -> Iterator[ClipPixels | Parcel]:
+        for item in self._decoder.decode(task, attempt):
+            yield (item,) if isinstance(item, ShardEnd) else item
 
 
 @ray.remote
@@ -75,8 +76,8 @@ class AnalyzerActor:
     def ready(self) -> bool:
         return True
 
-    def analyze(self, clip: ClipPixels, analyses: tuple[str, ...]) -> ClipResult:
-        return self._group.analyze(clip, analyses)
+    def analyze(self, clip: ClipPixels, analyses: tuple[str, ...]) -> Parcel:
+        return (self._group.analyze(clip, analyses),)
 
 
 @ray.remote
@@ -92,8 +93,8 @@ class CollectorActor:
     def begin(self, task: ShardTask, attempt: int) -> None:
         self._collector.begin(task, attempt)
 
-    def add(self, item: ClipResult | ShardEnd) -> Ack:
-        return self._collector.add(item)
+    def add(self, parcel: Parcel) -> Ack:
+        return self._collector.add(parcel)
 
     def discard(self, task_key: str, attempt: int) -> None:
         self._collector.discard(task_key, attempt)

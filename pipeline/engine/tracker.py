@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pipeline.records import (
+    ClipResult,
     Failure,
     ShardEnd,
     ShardTask,
@@ -52,11 +53,11 @@ class RunStats:
     decoders: int = 1
     analyzers: int = 1
 
-    def saw_clip(self, frames: int, decode_s: float, analyze_s: dict[str, float]) -> None:
-        self.clips += 1
-        self.frames_seen += frames
-        self.decode_s += decode_s
-        for name, seconds in analyze_s.items():
+    def saw(self, ack: Ack) -> None:
+        self.clips += ack.clips
+        self.frames_seen += ack.frames
+        self.decode_s += ack.decode_s
+        for name, seconds in ack.analyze_s.items():
             self.analyze_s[name] = self.analyze_s.get(name, 0.0) + seconds
         self.last_result_at = time.perf_counter()
 
@@ -76,14 +77,14 @@ class RunStats:
         return self.frames_seen / self.steady_s if self.steady_s > 0 else 0.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Ack:
-    """What the collector says of one result: small, for the driver."""
+    """What the collector says of a parcel: small, for the driver."""
 
     task_key: str
     attempt: int
+    clips: int = 0
     frames: int = 0
-    """Frames of the clip; 0 for a shard's end."""
     decode_s: float = 0.0
     analyze_s: dict[str, float] = field(default_factory=dict)
     ended: ShardEnd | None = None
@@ -92,6 +93,14 @@ class Ack:
     """Rows per table of the shard that is whole."""
     commits: int = 0
     commit_s: float = 0.0
+
+    def count(self, result: ClipResult) -> None:
+        """Add one clip of the parcel."""
+        self.clips += 1
+        self.frames += len(result.positions)
+        self.decode_s += result.decode_s
+        for name, seconds in result.analyze_s.items():
+            self.analyze_s[name] = self.analyze_s.get(name, 0.0) + seconds
 
 
 @dataclass
@@ -187,8 +196,7 @@ class Tracker:
 
     def acknowledge(self, ack: Ack) -> None:
         """Count what a result brought."""
-        if ack.frames or ack.analyze_s:
-            self.stats.saw_clip(ack.frames, ack.decode_s, ack.analyze_s)
+        self.stats.saw(ack)
         for table, rows in ack.rows.items():
             self.stats.rows[table] = self.stats.rows.get(table, 0) + rows
         self.stats.commits, self.stats.commit_s = ack.commits, ack.commit_s

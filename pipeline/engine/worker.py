@@ -13,6 +13,7 @@ from pipeline.errors import FrameledgerError, VideoError
 from pipeline.records import (
     ClipPixels,
     ClipResult,
+    Parcel,
     PixelFormat,
     ShardEnd,
     ShardTask,
@@ -21,6 +22,11 @@ from pipeline.records import (
 )
 from pipeline.sources.decode import BufferPool, decode_shard
 from pipeline.sources.index import index_video
+
+PARCEL_S = 0.5
+PARCEL_BYTES = 2**20
+"""Results are sent after so long, or so many: seldom enough to cost nothing, often enough for
+progress to be seen and for memory to stay small."""
 
 
 class Decoder:
@@ -138,12 +144,19 @@ class FusedWorker:
     def index(self, source: Source) -> VideoIndex:
         return self._decoder.index(source)
 
-    def process(self, task: ShardTask, attempt: int) -> Iterator[ClipResult | ShardEnd]:
-        """Yield a ClipResult for every clip of the shard, then its ShardEnd."""
+    def process(self, task: ShardTask, attempt: int) -> Iterator[Parcel]:
+        """Yield a ClipResult for every clip of the shard, and last its ShardEnd, in parcels."""
+        parcel: list[ClipResult | ShardEnd] = []
+        nbytes, since = 0, time.perf_counter()
         for item in self._decoder.decode(task, attempt, self._pool):
             if isinstance(item, ShardEnd):
-                yield item
-            else:
-                result = self._group.analyze(item, task.analyses)
-                self._pool.give_back(item)
-                yield result
+                parcel.append(item)
+                break
+            result = self._group.analyze(item, task.analyses)
+            self._pool.give_back(item)
+            parcel.append(result)
+            nbytes += result.nbytes
+            if nbytes > PARCEL_BYTES or time.perf_counter() - since > PARCEL_S:
+                yield tuple(parcel)
+                parcel, nbytes, since = [], 0, time.perf_counter()
+        yield tuple(parcel)

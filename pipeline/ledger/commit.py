@@ -170,8 +170,7 @@ class LedgerWriter:
         if pending is None:
             return None
         pending.results.append(result)
-        pending.nbytes += result.positions.nbytes + result.sizes.nbytes
-        pending.nbytes += sum(rows.nbytes for rows in result.rows.values())
+        pending.nbytes += result.nbytes
         return self._whole(pending)
 
     def add_end(self, end: ShardEnd) -> WholeShard | None:

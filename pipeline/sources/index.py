@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.errors import VideoError
 from pipeline.records import Source, VideoIndex
-from pipeline.sources.container import check_unchanged, open_video
+from pipeline.sources.container import check_unchanged, open_for_packets
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -40,7 +40,7 @@ def index_video(source: Source, max_pixels: int) -> VideoIndex:
     dts: list[int | None] = []
     is_key: list[bool] = []
     first: VideoFrame | None = None
-    with open_video(source, "index") as (container, stream):
+    with open_for_packets(source, "index") as (container, stream):
         context = stream.codec_context
         if context.width * context.height > max_pixels:
             raise VideoError(

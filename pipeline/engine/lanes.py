@@ -1,0 +1,98 @@
+"""The driver's records of what each worker has before it. Plain Python, no ray.
+
+Records are compared by identity: two shards of one video hold arrays, which do not compare.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.records import ShardTask
+from pipeline.resume import Candidate
+
+QUEUED = 2
+"""Pieces of work that a worker has at once: one that it works on, one that it goes on with while
+the driver hears of the first. Without the second it idles for milliseconds after each, a tenth
+of its time where videos are short."""
+
+
+@dataclass(eq=False)
+class Work:
+    """A shard waiting for its turn."""
+
+    task: ShardTask
+    attempt: int = 1
+    """Tells results of one try from another's."""
+    strikes: int = 0
+    """Tries that failed while the shard itself was worked on."""
+
+    @property
+    def suspect(self) -> bool:
+        """It failed before: it is worked alone, so that nothing else pays for it if it kills."""
+        return self.attempt > 1
+
+
+@dataclass(eq=False)
+class Indexing:
+    """A video whose packets a worker reads."""
+
+    candidate: Candidate
+    lane: Lane
+    strikes: int = 0
+    """Tries that failed before."""
+    spared: bool = False
+    """It was queued behind something that killed the worker."""
+
+
+@dataclass(eq=False)
+class Stream:
+    """A shard on a worker."""
+
+    work: Work
+    lane: Lane
+    generator: Any
+    clip_bytes: int
+    """An upper bound for one of its clips."""
+    ahead: int
+    """Clips that it may hold undrawn, the one being filled among them."""
+    drawn: int = 0
+    in_flight: int = 0
+    """Its clips with analyzers."""
+    done: bool = False
+    """The generator is at its end; the worker has gone on."""
+    failed: bool = False
+    """Given up: it is still drawn to its end, which frees the worker, but nothing is sent on."""
+
+    @property
+    def held_bytes(self) -> int:
+        """What it may hold. One clip with an analyzer is always counted, so that a stream that
+        was let in can go on whatever the others take."""
+        if self.done:
+            return self.in_flight * self.clip_bytes
+        return (self.ahead + max(1, self.in_flight)) * self.clip_bytes
+
+
+@dataclass(eq=False)
+class Lane:
+    """A worker and what it was given, in the order in which it works."""
+
+    worker: Any
+    queue: list[Stream | Indexing] = field(default_factory=list)
+
+    def takes(self, work: Work | None) -> bool:
+        """Whether another piece may be queued here (None: a video to index)."""
+        if work is not None and work.suspect:
+            return not self.queue
+        return len(self.queue) < QUEUED and not any(
+            isinstance(item, Stream) and item.work.suspect for item in self.queue
+        )
+
+    def is_first(self, item: Stream | Indexing) -> bool:
+        """Whether the worker is, as far as the driver knows, working on `item`."""
+        return bool(self.queue) and self.queue[0] is item
+
+    def leave(self, item: Stream | Indexing) -> None:
+        """The worker has ended with `item`."""
+        if item in self.queue:
+            self.queue.remove(item)

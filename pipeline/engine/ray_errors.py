@@ -1,0 +1,57 @@
+"""What Ray raises, as stages and reasons for `failures` rows and as errors for the user."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from pipeline.errors import FrameledgerError, VideoError
+
+
+def get(ref: Any) -> Any:
+    """`ray.get`, with a user's error raised as itself."""
+    try:
+        return ray.get(ref)
+    except RayTaskError as error:
+        if isinstance(error.cause, FrameledgerError):
+            raise error.cause from None
+        raise
+
+
+def explain(error: RayError, stage: str) -> tuple[str, str, bool]:
+    """(stage, reason, whether trying again is pointless) of what came back instead of a result."""
+    if died(error):
+        return stage, "the process that worked on it died", False
+    if isinstance(error, RayTaskError):
+        cause = error.cause
+        if isinstance(cause, VideoError):
+            return cause.stage, cause.reason, cause.stage in ("index", "decode")
+        if isinstance(cause, FrameledgerError):
+            raise cause  # Nothing of this video's: the run cannot go on.
+        return stage, f"{type(cause).__name__}: {last_line(cause)}", False
+    return stage, f"{type(error).__name__}: {last_line(error)}", False
+
+
+def died(error: RayError) -> str | None:
+    """The id of the actor whose death `error` tells of; it may come by way of a task that was to
+    take what that actor did not make."""
+    cause: Any = error
+    while isinstance(cause, RayTaskError) and isinstance(cause.cause, RayError):
+        cause = cause.cause
+    return str(cause.actor_id) if isinstance(cause, RayActorError) else None
+
+
+def user_error(error: RayActorError) -> FrameledgerError | None:
+    """The error for the user that an actor's constructor raised, if it was one."""
+    cause: Any = getattr(error, "cause", None) or error.__cause__
+    if isinstance(cause, RayTaskError):
+        cause = cause.cause
+    return cause if isinstance(cause, FrameledgerError) else None
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of an error's text, shortened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__

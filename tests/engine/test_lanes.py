@@ -1,0 +1,53 @@
+"""What a worker is given, and who is to blame when it dies."""
+
+from __future__ import annotations
+
+from pipeline.engine.lanes import QUEUED, Indexing, Lane, Stream, Work
+
+
+def stream(lane: Lane, work: Work) -> Stream:
+    item = Stream(work, lane, generator=None, clip_bytes=10, ahead=3)
+    lane.queue.append(item)
+    return item
+
+
+def test_a_lane_takes_one_to_work_on_and_one_to_go_on_with():
+    lane = Lane("worker")
+    for _ in range(QUEUED):
+        assert lane.takes(Work(None))
+        assert lane.takes(None)
+        stream(lane, Work(None))
+    assert not lane.takes(Work(None))
+    assert not lane.takes(None)
+
+
+def test_a_shard_that_failed_is_worked_alone():
+    suspect = Work(None, attempt=2)
+    lane = Lane("worker")
+    assert lane.takes(suspect)
+    other = stream(lane, Work(None))
+    assert not lane.takes(suspect)
+    lane.leave(other)
+    stream(lane, suspect)
+    assert not lane.takes(Work(None))
+    assert not lane.takes(None)
+
+
+def test_the_first_in_the_queue_is_worked_on():
+    lane = Lane("worker")
+    one, two = stream(lane, Work(None)), Indexing(None, lane)
+    lane.queue.append(two)
+    assert lane.is_first(one)
+    assert not lane.is_first(two)
+    lane.leave(one)
+    lane.leave(one)
+    assert lane.is_first(two)
+
+
+def test_held_bytes_count_what_is_made_ahead_and_what_analyzers_hold():
+    item = stream(Lane("worker"), Work(None))
+    assert item.held_bytes == 40
+    item.in_flight = 2
+    assert item.held_bytes == 50
+    item.done = True
+    assert item.held_bytes == 20
