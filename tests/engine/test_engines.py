@@ -270,3 +270,19 @@ def test_embeddings_of_real_videos_equal_a_plain_decode(real_video, tmp_path):
         found = ledger.frame(str(real_video), int(frame_index)).embedding
         cosine = expected @ found / np.linalg.norm(expected) / np.linalg.norm(found)
         assert cosine >= 0.9999
+
+
+def test_values_of_real_videos_do_not_depend_on_clips_or_stride(real_video, tmp_path):
+    import itertools
+
+    def embeddings(name: str, **settings: object) -> dict[int, list[float]]:
+        run(probe(**settings), [str(real_video)], tmp_path / name, engine="local")
+        found = Ledger(tmp_path / name).table("embeddings", ["frame_index", "embedding"])
+        return dict(zip(*found.to_pydict().values(), strict=True))
+
+    whole = embeddings("whole")
+    for length, stride in itertools.product([1, 7, 32, 1000], [1, 4, 30]):
+        clip, sampling = {"length": length}, {"stride": stride}
+        some = embeddings(f"{length}-{stride}", clip=clip, sampling=sampling)
+        assert list(some) == list(range(0, len(whole), stride))
+        assert all(whole[frame] == value for frame, value in some.items())
