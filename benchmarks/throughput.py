@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.measure import frameledger, json_line, table
 from benchmarks.videos import demo_720p, remuxed_copies
 
-COPIES = 16
+COPIES = 24
 ROUNDS = 3
 
 
