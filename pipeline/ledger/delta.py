@@ -185,7 +185,8 @@ def _sorted(spec: TableSpec, parts: list[pa.Table]) -> pa.Table:
     data = pa.concat_tables([plain(spec.name).empty_table(), *parts])
     if spec.sort_by and spec.name not in DATA_TABLES:
         data = data.sort_by([(name, "ascending") for name in spec.sort_by])
-    return data
+    # In one piece: delta-rs keeps neither the order of batches nor full row groups.
+    return data.combine_chunks()
 
 
 def writer_properties(spec: TableSpec) -> WriterProperties:
