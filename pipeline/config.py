@@ -125,6 +125,26 @@ class TransformersDetectorConfig(ModelConfig):
     threshold: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
 
+class Detectron2Config(_Model):
+    backend: Literal["detectron2"]
+    config: str
+    """`builtin:detectron2`, a YAML file, or a name in the model zoo of the installed Detectron2."""
+    weights: str | None = None
+    """A .pth, .safetensors or .pkl file, or its URL; None: model.safetensors beside the YAML."""
+    class_names: tuple[str, ...] | None = None
+    """By class id. None: classes.txt beside the YAML, or those of the data set it names."""
+    threshold: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    masks: bool = True
+    """False leaves the masks of a model that has them away."""
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    batch: CountOrAuto = "auto"
+
+
+DetectorConfig = Annotated[
+    TransformersDetectorConfig | Detectron2Config, Field(discriminator="backend")
+]
+
+
 class ClipEmbedderConfig(ModelConfig):
     backend: Literal["clip"]
 
@@ -153,7 +173,7 @@ class MemoryConfig(_Model):
 
 
 class CommitConfig(_Model):
-    bytes: Bytes = 8 * 2**20
+    bytes: Bytes = 4 * 2**20
     """Commit when this much is buffered ..."""
     seconds: PositiveFloat = 30.0
     """... or when the oldest buffered shard has waited this long."""
@@ -165,7 +185,7 @@ class Config(_Model):
     sampling: Sampling = Sampling()
     clip: ClipConfig = ClipConfig()
     decode: DecodeConfig = DecodeConfig()
-    detector: TransformersDetectorConfig | None = None
+    detector: DetectorConfig | None = None
     embedder: EmbedderConfig | None = None
     engine: EngineConfig = EngineConfig()
     memory: MemoryConfig = MemoryConfig()
@@ -194,7 +214,7 @@ def parse_config(data: object, *, where: str, overrides: tuple[str, ...] = ()) -
 def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> Config:
     """Read a YAML file. Raises ConfigError naming the file, the key and the value.
 
-    Model folders that are relative paths and exist beside the file are taken from there.
+    Models given as relative paths that exist beside the file are taken from there.
     """
     path = Path(path)
     try:
@@ -214,13 +234,13 @@ def _why(error: Exception) -> str:
 
 
 def _beside(data: Any, folder: Path) -> Any:
-    """Model folders written relative to the configuration file, made absolute."""
+    """Model folders and files written relative to the configuration file, made absolute."""
     for part in ("detector", "embedder") if isinstance(data, dict) else ():
         section = data.get(part)
-        if isinstance(section, dict) and isinstance(section.get("model"), str):
-            beside = folder / section["model"]
-            if beside.is_dir() and not Path(section["model"]).is_dir():
-                section["model"] = str(beside.resolve())
+        for key in ("model", "config", "weights") if isinstance(section, dict) else ():
+            name = section.get(key)
+            if isinstance(name, str) and (folder / name).exists() and not Path(name).exists():
+                section[key] = str((folder / name).resolve())
     return data
 
 
@@ -247,7 +267,7 @@ def _first_problem(error: ValidationError) -> str:
     """One line for the user out of pydantic's report: key, value, what to do."""
     problem = error.errors()[0]
     # Pydantic puts the tags of unions into the path; they are no keys of the file.
-    tags = {"probe", "clip", "transformers"}
+    tags = {"probe", "clip", "transformers", "detectron2"}
     names = [str(part) for part in problem["loc"]]
     names = [n for i, n in enumerate(names) if not (i == 1 and n in tags)]
     names = [n for n in names if not n.startswith(("function-", "constrained-", "literal["))]

@@ -244,6 +244,8 @@ class ClipResult:
     decode_s: float
     analyze_s: dict[str, float] = field(default_factory=dict)
     """Seconds per analyzer name."""
+    notes: tuple[str, ...] = ()
+    """What a user should hear of, such as batches cut for lack of memory."""
 
     @property
     def nbytes(self) -> int:

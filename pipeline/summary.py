@@ -45,6 +45,8 @@ class RunSummary:
     """What the run's speed hangs on, in words."""
     peak_in_flight_bytes: int
     retries: int
+    notes: tuple[str, ...] = ()
+    """What went otherwise than configured without harm to a row, such as smaller batches."""
     problems: tuple[dict[str, object], ...] = ()
     """The first failures, as in the `failures` table."""
 
@@ -94,6 +96,9 @@ def summarize(job: Job, tracker: Tracker) -> RunSummary:
         limit=_limit(stats, shares),
         peak_in_flight_bytes=stats.peak_in_flight_bytes,
         retries=stats.retries,
+        notes=tuple(
+            f"{note} ({times} times)" if times > 1 else note for note, times in stats.notes.items()
+        ),
         problems=tuple(asdict(problem) for problem in tracker.problems),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -16,6 +17,27 @@ settings.load_profile("frameledger")
 
 REAL_VIDEOS = Path(__file__).parents[1].parent / "shared" / "videos"
 REAL_NAMES = ("01_dog.mp4", "05_default_juggle.mp4", "h265_video.mp4", "nasa_13013.mp4")
+
+
+def has_detectron2() -> bool:
+    return importlib.util.find_spec("detectron2") is not None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("detectron2") and not has_detectron2():
+        pytest.skip("Detectron2 is not installed (it is not on the package index)")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = [
+        r for r in terminalreporter.stats.get("skipped", []) if "Detectron2" in str(r.longrepr)
+    ]
+    if skipped:
+        terminalreporter.write_line(
+            f"NOT RUN: {len(skipped)} tests of the Detectron2 detector, since Detectron2 is not "
+            "installed here",
+            yellow=True,
+        )
 
 
 @pytest.fixture(params=REAL_NAMES)

@@ -31,6 +31,14 @@ class Analyzer(Protocol):
     SEMANTICS: ClassVar[int]
     """Version of the code's meaning; raised whenever the same input would give other output."""
 
+    @property
+    def notes(self) -> list[str]:
+        """What happened that a user should hear of, such as batches cut for lack of memory.
+
+        Whoever reads them clears the list.
+        """
+        ...
+
     def identity(self) -> dict[str, object]:
         """Everything that changes the output, JSON-serialisable, without loading the model.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from pipeline.analyzers.base import TableName
-from pipeline.analyzers.batching import batch_size, batches
+from pipeline.analyzers.batching import Batcher
 from pipeline.analyzers.columns import embeddings_table
 from pipeline.analyzers.models import load_pretrained, model_identity, model_type, resolve_model
 from pipeline.analyzers.precision import autocast
@@ -45,6 +45,11 @@ class ClipEmbedder:
         self._config = config
         self._device = ""
         self._model: Any = None
+        self._batcher = Batcher(config.batch, self.name)
+
+    @property
+    def notes(self) -> list[str]:
+        return self._batcher.notes
 
     def identity(self) -> dict[str, object]:
         folder = self._folder()
@@ -73,8 +78,9 @@ class ClipEmbedder:
 
     def analyze(self, frames: FrameBatch) -> pa.Table:
         rgb = frames.rgb(self._device)
-        size = batch_size(self._config.batch, self._device)
-        parts = [self._embed(rgb[batch]) for batch in batches(len(frames), size)]
+        parts = self._batcher.run(
+            len(frames), frames.height, frames.width, lambda batch: self._embed(rgb[batch])
+        )
         return embeddings_table(np.concatenate(parts))
 
     def _embed(self, rgb: torch.Tensor) -> np.ndarray:

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
+
+    from pipeline.analyzers.masks import Rle
 
 
 def detections_table(
@@ -16,14 +20,19 @@ def detections_table(
     scores: np.ndarray,
     class_ids: np.ndarray,
     class_names: dict[int, str],
+    *,
+    masks: Sequence[Rle] | None = None,
+    keypoints: np.ndarray | None = None,
 ) -> pa.Table:
-    """Boxes without masks and keypoints, one row each.
+    """Boxes, one row each.
 
     Args:
         local: int64 (n,), ascending: which frame of the batch.
         boxes: float32 (n, 4): x1, y1, x2, y2 in displayed pixels.
         scores: float32 (n,).
         class_ids: integers (n,); one without a name is named by its number.
+        masks: one for each box, or None where the model has none.
+        keypoints: float32 (n, k * 3), x, y and score of each point, or None.
     """
     import pyarrow as pa
 
@@ -38,6 +47,10 @@ def detections_table(
     columns["score"] = scores.astype(np.float32, copy=False)
     columns["class_id"] = class_ids.astype(np.int32, copy=False)
     columns["class_name"] = names.take(pa.array(which.reshape(-1)))
+    if masks is not None:
+        columns["mask"] = list(masks)
+    if keypoints is not None:
+        columns["keypoints"] = list(keypoints.astype(np.float32, copy=False))
     arrays = [
         pa.array(columns[field.name], field.type)
         if field.name in columns

@@ -86,11 +86,11 @@ def model_identity(folder: Path) -> dict[str, object]:
 
     Reads the weights as bytes, once a process; imports neither torch nor transformers.
     """
-    weights = [[file.name, _sha256(file)] for file in weight_files(folder)]
+    weights = [[file.name, file_sha256(file)] for file in weight_files(folder)]
     _, processor = read_processor_config(folder)
     return {
         "weights_sha256": weights[0][1] if len(weights) == 1 else _text_sha256(weights),
-        "config_sha256": _sha256(folder / "config.json"),
+        "config_sha256": file_sha256(folder / "config.json"),
         "processor_sha256": _text_sha256(processor),
     }
 
@@ -207,7 +207,8 @@ def _download(model: str, revision: str | None) -> Path:
     return Path(folder)
 
 
-def _sha256(file: Path) -> str:
+def file_sha256(file: Path) -> str:
+    """Hex digest of a file's bytes, read once a process."""
     stat = file.stat()
     return _sha256_of(str(file.resolve()), stat.st_size, stat.st_mtime_ns)
 

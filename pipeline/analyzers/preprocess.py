@@ -143,7 +143,7 @@ class Preprocessing:
         import torch
 
         target = self.resized(*rgb.shape[-2:])
-        small = rgb if target == tuple(rgb.shape[-2:]) else self._resize(rgb, target)
+        small = resize(rgb, target, self.resample) if self.resample else rgb
         if self.crop is not None:
             top, left = (have - want for have, want in zip(target, self.crop, strict=True))
             top, left = top // 2, left // 2
@@ -154,20 +154,25 @@ class Preprocessing:
         std = torch.tensor(self.std, device=rgb.device).view(3, 1, 1)
         return small.to(torch.float32).mul_(self.scale).sub_(mean).div_(std)
 
-    def _resize(self, rgb: torch.Tensor, target: tuple[int, int]) -> torch.Tensor:
-        """uint8 to uint8, antialiased and rounded as PIL does."""
-        import torch
-        from torch.nn import functional
 
-        if self.resample == "nearest":
-            rows, columns = (
-                torch.tensor(_nearest(have, want), device=rgb.device)
-                for have, want in zip(rgb.shape[-2:], target, strict=True)
-            )
-            return rgb[:, :, rows][:, :, :, columns]
-        if rgb.device.type != "cpu":
-            return _resize_as_floats(rgb, target, str(self.resample))
-        return functional.interpolate(rgb, size=target, mode=str(self.resample), antialias=True)
+def resize(rgb: torch.Tensor, target: tuple[int, int], mode: Resample) -> torch.Tensor:
+    """uint8 (N, 3, height, width) to uint8 of `target` (height, width), antialiased and rounded
+    as PIL does."""
+    import torch
+    from torch.nn import functional
+
+    have = rgb.shape[-2], rgb.shape[-1]
+    if target == have:
+        return rgb
+    if mode == "nearest":
+        rows, columns = (
+            torch.tensor(_nearest(side, wanted), device=rgb.device)
+            for side, wanted in zip(have, target, strict=True)
+        )
+        return rgb[:, :, rows][:, :, :, columns]
+    if rgb.device.type != "cpu":
+        return _resize_as_floats(rgb, target, mode)
+    return functional.interpolate(rgb, size=target, mode=mode, antialias=True)
 
 
 def _resize_as_floats(rgb: torch.Tensor, target: tuple[int, int], mode: str) -> torch.Tensor:

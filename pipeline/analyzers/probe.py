@@ -38,6 +38,9 @@ class ProbeEmbedder:
 
     SEMANTICS: ClassVar[int] = 1
 
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
     def identity(self) -> dict[str, object]:
         return {"backend": "probe", "semantics": self.SEMANTICS}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.analyzers.base import Analyzer
-from pipeline.config import Config, ProbeConfig
+from pipeline.config import Config, Detectron2Config, ProbeConfig
 
 
 def build_analyzers(config: Config) -> list[Analyzer]:
@@ -12,7 +12,11 @@ def build_analyzers(config: Config) -> list[Analyzer]:
     A run without either is allowed: it writes frames only.
     """
     members: list[Analyzer] = []
-    if config.detector is not None:
+    if isinstance(config.detector, Detectron2Config):
+        from pipeline.analyzers.detectron2_detector import Detectron2Detector
+
+        members.append(Detectron2Detector(config.detector))
+    elif config.detector is not None:
         from pipeline.analyzers.transformers_detector import TransformersDetector
 
         members.append(TransformersDetector(config.detector))

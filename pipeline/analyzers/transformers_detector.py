@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from pipeline.analyzers.base import TableName
-from pipeline.analyzers.batching import batch_size, batches
+from pipeline.analyzers.batching import Batcher
 from pipeline.analyzers.columns import detections_table
 from pipeline.analyzers.detection_heads import DETECTION_HEADS
 from pipeline.analyzers.models import load_pretrained, model_identity, model_type, resolve_model
@@ -43,6 +43,11 @@ class TransformersDetector:
         self._config = config
         self._device = ""
         self._model: Any = None
+        self._batcher = Batcher(config.batch, self.name)
+
+    @property
+    def notes(self) -> list[str]:
+        return self._batcher.notes
 
     def identity(self) -> dict[str, object]:
         folder = self._folder()
@@ -68,11 +73,13 @@ class TransformersDetector:
 
     def analyze(self, frames: FrameBatch) -> pa.Table:
         rgb = frames.rgb(self._device)
-        size = batch_size(self._config.batch, self._device)
-        parts = [
-            self._detect(rgb[batch], batch.start, frames.width, frames.height)
-            for batch in batches(len(frames), size)
-        ]
+        width, height = frames.width, frames.height
+        parts = self._batcher.run(
+            len(frames),
+            height,
+            width,
+            lambda batch: self._detect(rgb[batch], batch.start, width, height),
+        )
         local, boxes, scores, classes = (
             np.concatenate(column) for column in zip(*parts, strict=True)
         )

@@ -53,7 +53,12 @@ class RunStats:
     decoders: int = 1
     analyzers: int = 1
 
+    notes: dict[str, int] = field(default_factory=dict)
+    """What analyzers want a user to hear of, and how often they said it."""
+
     def saw(self, ack: Ack) -> None:
+        for note in ack.notes:
+            self.notes[note] = self.notes.get(note, 0) + 1
         self.clips += ack.clips
         self.frames_seen += ack.frames
         self.decode_s += ack.decode_s
@@ -94,9 +99,12 @@ class Ack:
     commits: int = 0
     commit_s: float = 0.0
 
+    notes: list[str] = field(default_factory=list)
+
     def count(self, result: ClipResult) -> None:
         """Add one clip of the parcel."""
         self.clips += 1
+        self.notes += result.notes
         self.frames += len(result.positions)
         self.decode_s += result.decode_s
         for name, seconds in result.analyze_s.items():

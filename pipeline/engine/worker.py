@@ -115,7 +115,13 @@ class AnalyzerGroup:
             rows={name: pa.concat_tables(parts) for name, parts in tables.items() if parts},
             decode_s=clip.decode_s,
             analyze_s=spent,
+            notes=tuple(self._drained()),
         )
+
+    def _drained(self) -> Iterator[str]:
+        for member in self._members.values():
+            yield from member.notes
+            member.notes.clear()
 
     @staticmethod
     def _run(member: Analyzer, frames):  # type: ignore[no-untyped-def]
