@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.analyzers.clip import CLIP_TYPES, pooled
-from pipeline.analyzers.models import load_pretrained, model_type, quiet_transformers
+from pipeline.analyzers.models import model_type, quiet_transformers
+from pipeline.analyzers.towers import load_tower
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model")
 def text_embeddings(model_folder: Path, texts: list[str]) -> np.ndarray:
     """float32 (len(texts), dimensions) of unit length, comparable to the frames' by dot product.
 
-    Computed on the CPU. Of CLIP the text tower alone is loaded. Texts longer than the model
-    reads are cut off. Raises ConfigError where the folder lacks a tokenizer or a text tower.
+    Computed on the CPU. Of CLIP and SigLIP the text tower alone is loaded. Texts longer than the
+    model reads are cut off. Raises ConfigError where the folder lacks a tokenizer or a text tower.
     """
     import torch
     from torch.nn import functional
@@ -29,11 +29,6 @@ def text_embeddings(model_folder: Path, texts: list[str]) -> np.ndarray:
         # transformers would make up a tokenizer without words.
         raise ConfigError(f"{model_folder}: no tokenizer for text: tokenizer.json is missing")
     kind = model_type(model_folder)
-    tower = kind in CLIP_TYPES
-    if tower:
-        from transformers import CLIPTextModelWithProjection as Model
-    else:
-        from transformers import AutoModel as Model
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(
@@ -44,9 +39,7 @@ def text_embeddings(model_folder: Path, texts: list[str]) -> np.ndarray:
         raise ConfigError(
             f"{model_folder}: the tokenizer cannot be loaded: {reason:.300}"
         ) from error
-    model = load_pretrained(Model, model_folder)
-    if not tower and not hasattr(model, "get_text_features"):
-        raise ConfigError(f"{model_folder}: {type(model).__name__} embeds no text")
+    model, embed = load_tower(model_folder, "text")
     longest = getattr(model.config, "text_config", model.config).max_position_embeddings
     # SigLIP was trained on texts filled up to the full length, and reads the last position.
     padding = "max_length" if kind.startswith("siglip") else True
@@ -55,8 +48,6 @@ def text_embeddings(model_folder: Path, texts: list[str]) -> np.ndarray:
     )
     tokens.pop("token_type_ids", None)
     with torch.inference_mode():
-        features = (
-            model(**tokens).text_embeds if tower else pooled(model.get_text_features(**tokens))
-        )
+        features = embed(**tokens)
         unit: np.ndarray = functional.normalize(features.float(), dim=-1).numpy()
     return unit

@@ -116,6 +116,22 @@ def test_text_matches_frames_in_size_and_is_cut_where_too_long(clip_folder: Path
     assert long.shape == matrix(frames).shape
 
 
+@pytest.mark.parametrize("side", ["image", "text"])
+def test_the_other_tower_is_not_loaded(folder: Path, side: str) -> None:
+    from transformers import AutoModel
+
+    from pipeline.analyzers.towers import load_tower
+
+    model, _ = load_tower(folder, side)
+    whole = AutoModel.from_pretrained(folder)
+    other = whole.text_model if side == "image" else whole.vision_model
+
+    def count(one: Any) -> int:
+        return sum(parameter.numel() for parameter in one.parameters())
+
+    assert count(model) <= count(whole) - count(other)
+
+
 def test_text_without_a_tokenizer(clip_folder: Path, tmp_path: Path) -> None:
     for name in ("config.json", "model.safetensors"):
         shutil.copy(clip_folder / name, tmp_path / name)
