@@ -133,6 +133,19 @@ def verify_command(
     raise typer.Exit(print_verify(str(output), show))
 
 
+@app.command("models")
+def models_command(config: ConfigArg, overrides: SetOpt = None) -> None:
+    """Load what CONFIG names, try it on one generated frame, and print what it is.
+
+    Exit code: 0, or 2 where a model cannot be found or loaded, with the reason.
+    """
+    from pipeline.config import load_config
+    from pipeline.model_check import check_models
+    from pipeline.report import print_models
+
+    print_models(check_models(load_config(config, tuple(overrides or ()))))
+
+
 @app.command("demo")
 def demo_command(
     videos: Annotated[

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from pipeline.errors import EXIT_FAILURES, EXIT_OK
 
 if TYPE_CHECKING:
+    from pipeline.model_check import ModelCheck
     from pipeline.preview import Preview
     from pipeline.summary import RunSummary
 
 SHOWN_PROBLEMS = 10
+SHOWN_CLASSES = 12
 
 
 def print_summary(summary: RunSummary) -> None:
@@ -57,6 +60,32 @@ def _print_problems(problems: tuple[dict[str, object], ...], videos: int) -> Non
         print(f"failed   {problem['uri']}{frames}: {problem['stage']}: {problem['reason']}")
     if len(problems) > SHOWN_PROBLEMS:
         print(f"         ... all of them are in the table failures ({videos:,} videos concerned)")
+
+
+def print_models(checks: list[ModelCheck]) -> None:
+    """What `frameledger models` found, a paragraph for each analyzer."""
+    if not checks:
+        print("the configuration names no detector and no embedder: a run writes frames only")
+    for check in checks:
+        facts = check.facts
+        print(
+            f"{check.analysis.name:9} {facts.kind}, {facts.parameters:,} parameters, {check.device}"
+        )
+        print(f"  memory    {check.memory}")
+        width, height = check.size
+        print(
+            f"  one frame {check.rows} of {check.analysis.table} from a generated "
+            f"{width}x{height} picture in {check.seconds:.2f} s (the second try)"
+        )
+        if facts.classes:
+            shown = ", ".join(facts.classes[:SHOWN_CLASSES])
+            more = len(facts.classes) - SHOWN_CLASSES
+            rest = f" and {more} more" if more > 0 else ""
+            print(f"  classes   {len(facts.classes)}: {shown}{rest}")
+        print(f"  analysis  {check.analysis.fingerprint}, made of:")
+        for key, value in check.analysis.identity.items():
+            text = json.dumps(value)
+            print(f"    {key:15} {text if len(text) <= 100 else text[:97] + '...'}")
 
 
 def print_plan(preview: Preview) -> None:

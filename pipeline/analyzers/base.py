@@ -7,7 +7,8 @@ run it. It knows nothing of videos, global indices, actors or tables.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pipeline.records import PixelFormat
 
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
     from pipeline.analyzers.frames import FrameBatch
 
 TableName = Literal["detections", "embeddings"]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a loaded model is, for people."""
+
+    kind: str
+    """Class of the model, or what it computes."""
+    parameters: int = 0
+    classes: tuple[str, ...] = ()
+    """Names by class id, of a detector."""
 
 
 class Analyzer(Protocol):
@@ -51,6 +63,10 @@ class Analyzer(Protocol):
         """Load the model onto `device` ("cpu" or "cuda") and put it in inference mode."""
         ...
 
+    def facts(self) -> ModelFacts:
+        """What `setup` has loaded."""
+        ...
+
     def analyze(self, frames: FrameBatch) -> pa.Table:
         """Analyze consecutive frames of one size (batched inside as the analyzer sees fit).
 
@@ -62,3 +78,9 @@ class Analyzer(Protocol):
         the types.
         """
         ...
+
+
+def facts_of(model: Any, classes: tuple[str, ...] = ()) -> ModelFacts:
+    """The facts of a torch module."""
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return ModelFacts(type(model).__name__, parameters, classes)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from pipeline.analyzers.base import TableName
+from pipeline.analyzers.base import ModelFacts, TableName, facts_of
 from pipeline.analyzers.batching import Batcher
 from pipeline.analyzers.columns import embeddings_table
 from pipeline.analyzers.models import model_identity, resolve_model
@@ -64,6 +64,9 @@ class ClipEmbedder:
         self._model, self._features = load_tower(folder, "image")
         self._model.to(device)
         self._device = device
+
+    def facts(self) -> ModelFacts:
+        return facts_of(self._model)
 
     def analyze(self, frames: FrameBatch) -> pa.Table:
         rgb = frames.rgb(self._device)

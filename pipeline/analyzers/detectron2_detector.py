@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from pipeline.analyzers.base import TableName
+from pipeline.analyzers.base import ModelFacts, TableName, facts_of
 from pipeline.analyzers.batching import Batcher
 from pipeline.analyzers.columns import detections_table
 from pipeline.analyzers.detectron2_model import (
@@ -97,6 +97,9 @@ class Detectron2Detector:
         self._names = dict(enumerate(self._class_names(node)))
         self._device = device
         self._encoder = ThreadPoolExecutor(1, "masks")
+
+    def facts(self) -> ModelFacts:
+        return facts_of(self._model, tuple(self._names.values()))
 
     def analyze(self, frames: FrameBatch) -> pa.Table:
         rgb = frames.rgb(self._device)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from pipeline.analyzers.base import TableName
+from pipeline.analyzers.base import ModelFacts, TableName
 from pipeline.analyzers.colors import yuv_coefficients
 from pipeline.analyzers.columns import embeddings_table
 from pipeline.records import PixelFormat, Pixels
@@ -46,6 +46,9 @@ class ProbeEmbedder:
 
     def setup(self, device: str) -> None:
         """Nothing to load; the grid is computed on the CPU whatever the device."""
+
+    def facts(self) -> ModelFacts:
+        return ModelFacts("mean colours of a 16x9 grid, no model")
 
     def analyze(self, frames: FrameBatch) -> pa.Table:
         return embeddings_table(mean_colours(frames.pixels))

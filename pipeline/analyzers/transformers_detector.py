@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from pipeline.analyzers.base import TableName
+from pipeline.analyzers.base import ModelFacts, TableName, facts_of
 from pipeline.analyzers.batching import Batcher
 from pipeline.analyzers.columns import detections_table
 from pipeline.analyzers.detection_heads import DETECTION_HEADS
@@ -70,6 +70,9 @@ class TransformersDetector:
         self._model = load_pretrained(AutoModelForObjectDetection, folder).to(device)
         self._class_names = {int(i): str(n) for i, n in self._model.config.id2label.items()}
         self._device = device
+
+    def facts(self) -> ModelFacts:
+        return facts_of(self._model, tuple(self._class_names.values()))
 
     def analyze(self, frames: FrameBatch) -> pa.Table:
         rgb = frames.rgb(self._device)
