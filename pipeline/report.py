@@ -68,9 +68,8 @@ def print_models(checks: list[ModelCheck]) -> None:
         print("the configuration names no detector and no embedder: a run writes frames only")
     for check in checks:
         facts = check.facts
-        print(
-            f"{check.analysis.name:9} {facts.kind}, {facts.parameters:,} parameters, {check.device}"
-        )
+        weights = f"{facts.parameters:,} parameters"
+        print(f"{check.analysis.name:9} {facts.kind}, {weights}, on {check.device}")
         print(f"  memory    {check.memory}")
         width, height = check.size
         print(

@@ -43,6 +43,19 @@ def test_help_is_quick():
     assert min(times) < 0.5
 
 
+def test_models_are_loaded_and_told():
+    done = frameledger("models", "configs/demo.yaml")
+    assert done.returncode == 0
+    assert "RTDetrV2ForObjectDetection, 601,942 parameters, on cpu" in done.stdout
+    assert "classes   18: red circle, red square" in done.stdout
+    assert "CLIPVisionModelWithProjection" in done.stdout
+    assert "weights_sha256" in done.stdout
+    nothing = frameledger("models", "configs/demo.yaml", "--set", "detector.model=nowhere")
+    assert (nothing.returncode, nothing.stdout) == (2, "")
+    assert nothing.stderr.count("\n") == 1
+    assert "no such folder" in nothing.stderr
+
+
 def test_run_plan_status_verify(video, tmp_path):
     out, figures = tmp_path / "out", tmp_path / "figures.json"
     plan = frameledger("plan", "configs/probe.yaml", video, "--output", out)
