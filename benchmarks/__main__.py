@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 from benchmarks.memory import memory
+from benchmarks.models import models
 from benchmarks.throughput import throughput
 
-TABLES = {"throughput": throughput, "memory": memory}
+TABLES = {"throughput": throughput, "memory": memory, "models": models}
 WORK = Path("bench-output")
 VIDEOS = Path("../shared/videos")
 """Real videos; the demo world's are used where the folder is absent."""

@@ -146,6 +146,20 @@ def models_command(config: ConfigArg, overrides: SetOpt = None) -> None:
     print_models(check_models(load_config(config, tuple(overrides or ()))))
 
 
+@app.command("profile")
+def profile_command(
+    config: ConfigArg,
+    video: Annotated[str, typer.Argument(help="A video like those of the corpus.")],
+    overrides: SetOpt = None,
+) -> None:
+    """Try clip lengths and batch sizes on this machine with one video, and recommend some."""
+    from pipeline.config import load_config
+    from pipeline.profiling import profile
+    from pipeline.report import print_profile
+
+    print_profile(profile(load_config(config, tuple(overrides or ())), video))
+
+
 @app.command("demo")
 def demo_command(
     videos: Annotated[

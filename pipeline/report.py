@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 from pipeline.errors import EXIT_FAILURES, EXIT_OK
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pipeline.model_check import ModelCheck
     from pipeline.preview import Preview
+    from pipeline.profiling import Profile, Trial
     from pipeline.summary import RunSummary
 
 SHOWN_PROBLEMS = 10
@@ -85,6 +88,36 @@ def print_models(checks: list[ModelCheck]) -> None:
         for key, value in check.analysis.identity.items():
             text = json.dumps(value)
             print(f"    {key:15} {text if len(text) <= 100 else text[:97] + '...'}")
+
+
+def print_profile(steps: Iterator[Trial | Profile]) -> None:
+    """Every trial in a line as it ends, then what they recommend."""
+    from pipeline.profiling import Profile
+
+    header = False
+    for step in steps:
+        if isinstance(step, Profile):
+            _print_recommendation(step)
+            return
+        if not header:
+            names = "".join(f"{name:>12}" for name in step.analyze)
+            print(f"{'clip.length':>11}{'batch':>7}{'decode':>10}{names}{'memory':>12}")
+            print(f"{'':>18}" + f"{'frames/s':>10}" + f"{'frames/s':>12}" * len(step.analyze))
+            header = True
+        rates = "".join(f"{rate:12,.1f}" for rate in step.analyze.values())
+        memory = f"{step.memory_bytes / 2**20:,.0f} MiB"
+        print(f"{step.length:11}{step.batch or '-':>7}{step.decode:10,.1f}{rates}{memory:>12}")
+
+
+def _print_recommendation(profile: Profile) -> None:
+    best = profile.best
+    print(f"limit    {profile.limit} [{profile.device}]")
+    print(
+        f"a run    about {profile.run_rate(best):,.0f} frames/s on this machine; with these lines:"
+    )
+    print(f"clip:\n  length: {best.length}")
+    for name in best.analyze if best.batch is not None else ():
+        print(f"{name}:\n  batch: {best.batch}")
 
 
 def print_plan(preview: Preview) -> None:

@@ -46,7 +46,7 @@ class Batcher:
     """
 
     def __init__(self, configured: int | Literal["auto"], name: str) -> None:
-        self._configured = configured
+        self._configured: int | Literal["auto"] = configured
         self._name = name
         self._learned: dict[tuple[int, int], _Learned] = {}
         self.notes: list[str] = []
@@ -82,6 +82,11 @@ class Batcher:
             # Outside the handler: the exception's traceback keeps the tensors of the batch alive.
             _empty_cache()
         return done
+
+    def fix(self, size: int) -> None:
+        """Batches of this size from now on; what was learned is forgotten."""
+        self._configured = size
+        self._learned.clear()
 
     def size(self, height: int, width: int) -> int:
         """Frames of the next batch of this shape."""

@@ -41,11 +41,11 @@ class ClipEmbedder:
         self._config = config
         self._device = ""
         self._model: Any = None
-        self._batcher = Batcher(config.batch, self.name)
+        self.batcher = Batcher(config.batch, self.name)
 
     @property
     def notes(self) -> list[str]:
-        return self._batcher.notes
+        return self.batcher.notes
 
     def identity(self) -> dict[str, object]:
         folder = self._folder()
@@ -70,7 +70,7 @@ class ClipEmbedder:
 
     def analyze(self, frames: FrameBatch) -> pa.Table:
         rgb = frames.rgb(self._device)
-        parts = self._batcher.run(
+        parts = self.batcher.run(
             len(frames), frames.height, frames.width, lambda batch: self._embed(rgb[batch])
         )
         return embeddings_table(np.concatenate(parts))

@@ -64,7 +64,7 @@ class Detectron2Detector:
         self._config = config
         self._device = ""
         self._model: Any = None
-        self._batcher = Batcher(config.batch, self.name)
+        self.batcher = Batcher(config.batch, self.name)
 
     @cached_property
     def _files(self) -> Detectron2Files:
@@ -72,7 +72,7 @@ class Detectron2Detector:
 
     @property
     def notes(self) -> list[str]:
-        return self._batcher.notes
+        return self.batcher.notes
 
     def identity(self) -> dict[str, object]:
         node = model_config(self._config, self._files.config)
@@ -103,7 +103,7 @@ class Detectron2Detector:
 
     def analyze(self, frames: FrameBatch) -> pa.Table:
         rgb = frames.rgb(self._device)
-        parts = self._batcher.run(
+        parts = self.batcher.run(
             len(frames), frames.height, frames.width, lambda batch: self._detect(rgb[batch], batch)
         )
         keypoints = [part.keypoints for part in parts if part.keypoints is not None]

@@ -55,7 +55,7 @@ def require_detectron2() -> None:
 def locate(config: Detectron2Config) -> Detectron2Files:
     """The files that a configuration names. Raises ConfigError where one is missing or refused."""
     require_detectron2()
-    path = _config_file(config.config)
+    path = find_config(config.config)
     given = config.weights
     if given is None:
         beside = path.with_name("model.safetensors")
@@ -146,7 +146,8 @@ def default_class_names(node: Any) -> tuple[str, ...]:
     return ()
 
 
-def _config_file(name: str) -> Path:
+def find_config(name: str) -> Path:
+    """The YAML file of a configuration: shipped, a path, or in the installed package's zoo."""
     if name == _BUILTIN:
         return _BUILTIN_FOLDER / "config.yaml"
     path = Path(name).expanduser()

@@ -43,11 +43,11 @@ class TransformersDetector:
         self._config = config
         self._device = ""
         self._model: Any = None
-        self._batcher = Batcher(config.batch, self.name)
+        self.batcher = Batcher(config.batch, self.name)
 
     @property
     def notes(self) -> list[str]:
-        return self._batcher.notes
+        return self.batcher.notes
 
     def identity(self) -> dict[str, object]:
         folder = self._folder()
@@ -77,7 +77,7 @@ class TransformersDetector:
     def analyze(self, frames: FrameBatch) -> pa.Table:
         rgb = frames.rgb(self._device)
         width, height = frames.width, frames.height
-        parts = self._batcher.run(
+        parts = self.batcher.run(
             len(frames),
             height,
             width,

@@ -30,10 +30,10 @@ def make_model(folder: Path, **settings: object) -> Path:
     from detectron2.modeling import build_model
     from safetensors.torch import save_file
 
-    from pipeline.analyzers.detectron2_model import _config_file
+    from pipeline.analyzers.detectron2_model import find_config
 
     cfg = get_cfg()
-    cfg.merge_from_file(str(_config_file(ZOO)), allow_unsafe=False)
+    cfg.merge_from_file(str(find_config(ZOO)), allow_unsafe=False)
     narrow = {
         "MODEL.DEVICE": "cpu",
         "MODEL.WEIGHTS": "",
@@ -273,13 +273,13 @@ def test_identity_names_what_changes_the_output(tiny, tmp_path):
 
 
 def test_zoo_names_are_found_in_the_package():
-    from pipeline.analyzers.detectron2_model import _config_file
+    from pipeline.analyzers.detectron2_model import find_config
 
-    assert _config_file("COCO-Detection/faster_rcnn_R_50_FPN_3x").is_file()
+    assert find_config("COCO-Detection/faster_rcnn_R_50_FPN_3x").is_file()
     with pytest.raises(ConfigError, match="model zoo"):
-        _config_file("COCO-Detection/none_such.yaml")
+        find_config("COCO-Detection/none_such.yaml")
     with pytest.raises(ConfigError, match="model zoo"):
-        _config_file("../../../setup.yaml")
+        find_config("../../../setup.yaml")
 
 
 @pytest.mark.parametrize(
