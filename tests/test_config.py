@@ -63,7 +63,7 @@ def test_overrides_reach_into_sections():
 def test_yaml_that_would_run_code_is_refused(tmp_path):
     path = tmp_path / "evil.yaml"
     path.write_text("detector: !!python/object/apply:os.system ['touch /tmp/owned']\n")
-    with pytest.raises(ConfigError, match="evil.yaml: not YAML"):
+    with pytest.raises(ConfigError, match=r"evil\.yaml: not YAML"):
         load_config(path)
 
 
@@ -71,7 +71,7 @@ def test_yaml_that_would_run_code_is_refused(tmp_path):
 def test_unreadable_files(tmp_path, content):
     path = tmp_path / "bad.yaml"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match="bad.yaml"):
+    with pytest.raises(ConfigError, match=r"bad\.yaml"):
         load_config(path)
 
 

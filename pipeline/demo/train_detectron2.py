@@ -137,6 +137,7 @@ def save(model: Any, cfg: Any, folder: Path) -> None:
     (folder / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(tensors, folder / "model.safetensors")
+    (folder / "model.safetensors").chmod(0o644)
 
 
 def _tensor(image: Any) -> torch.Tensor:

@@ -185,7 +185,7 @@ def test_a_playlist_named_mp4_opens_nothing(tmp_path):
 
 def test_too_many_pixels_are_refused(tmp_path):
     path = make(tmp_path / "a.mp4", 3)
-    with pytest.raises(VideoError, match="128x96 is above decode.max_pixels"):
+    with pytest.raises(VideoError, match=r"128x96 is above decode\.max_pixels"):
         index_video(source_of(path), 1000)
 
 
