@@ -1,7 +1,8 @@
 """Train the demo's Detectron2 detector from nothing: `python -m pipeline.demo.train_detectron2`.
 
-A Faster R-CNN with a narrow ResNet-50 and feature pyramid on frames of the demo world, about
-twelve minutes on two cores of a CPU. Needs Detectron2, which the package does not install.
+A Faster R-CNN with a narrow ResNet-50 and feature pyramid on frames of the demo world, about a
+quarter of an hour on two cores of a CPU with nothing else to do. Needs Detectron2, which the
+package does not install.
 """
 
 from __future__ import annotations
@@ -121,7 +122,8 @@ def train_detectron2(folder: Path, log: Callable[[str], None], *, steps: int = S
             shown += loss.item()
             if step % 50 == 0 or step == steps:
                 spent = time.monotonic() - started
-                log(f"detectron2 step {step}/{steps} loss {shown / 50:.3f} ({spent:.0f} s)")
+                mean = shown / (step % 50 or 50)
+                log(f"detectron2 step {step}/{steps} loss {mean:.3f} ({spent:.0f} s)")
                 shown = 0.0
     trained = average.module.eval()
     save(trained, cfg, folder)
@@ -160,7 +162,7 @@ def main() -> None:
     try:
         require_detectron2()
     except ConfigError as error:
-        sys.exit(str(error))
+        sys.exit(f"nothing was trained: {error}")
     import torch
 
     torch.set_num_threads(2)
