@@ -275,6 +275,11 @@ def _first_problem(error: ValidationError) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         return f"unknown key {key} (value {problem['input']!r}); see configs/demo.yaml for all keys"
+    if problem["type"] == "union_tag_not_found":
+        return f"{key}.backend is missing; see configs/demo.yaml for what there is"
+    if problem["type"] == "union_tag_invalid":
+        given, known = problem["ctx"]["tag"], problem["ctx"]["expected_tags"]
+        return f"{key}.backend = {given!r}: one of {known} is expected"
     if problem["type"] == "missing":
         return f"{key} is missing"
     return f"{key} = {problem['input']!r}: {message}"

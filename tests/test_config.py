@@ -88,3 +88,17 @@ def test_sampling_identity_is_canonical():
 
     assert identity("sampling.fps=2") == identity("sampling.fps=2.0") == {"fps": "2"}
     assert identity("sampling.stride=1") == Config().sampling.identity()
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"detector": {"batch": 0}}, r"detector\.backend is missing"),
+        ({"embedder": {"backend": "foo"}}, r"embedder\.backend = 'foo': one of 'probe', 'clip'"),
+        ({"detector": {"backend": "detectron2"}}, r"detector\.config is missing"),
+        ({"detector": {"backend": "detectron2", "config": "x", "model": "y"}}, r"detector\.model"),
+    ],
+)
+def test_backends_are_named(section, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config(section, where="c.yaml")
