@@ -70,7 +70,10 @@ def test_an_id_lands_once(store: Store) -> None:
 
 
 def test_a_lost_race_is_looked_at_again(store: Store, monkeypatch) -> None:
-    """Another writer lands one of the ids between the look and the append."""
+    """Another writer lands one of the ids between the look and the append.
+
+    `_write` is wrapped to put a real append exactly there, which two processes would meet rarely.
+    """
     original = delta._write
     others = iter([{"b": _row("other")}])
 
@@ -87,6 +90,7 @@ def test_a_lost_race_is_looked_at_again(store: Store, monkeypatch) -> None:
 
 
 def test_an_append_that_landed_though_it_raised_is_ours(store: Store, monkeypatch) -> None:
+    """An object store that answers too late: a local folder cannot be made to lose an answer."""
     original = delta._write
     troubles = iter([OSError("connection reset")])
 
@@ -102,6 +106,7 @@ def test_an_append_that_landed_though_it_raised_is_ours(store: Store, monkeypatc
 
 
 def test_a_store_that_stays_broken_ends_the_run(store: Store, monkeypatch) -> None:
+    """The system's own error, raised by hand: filling a disk needs rights that tests lack."""
     monkeypatch.setattr(delta, "_FIRST_WAIT_S", 0.0)
 
     def full(*args):  # type: ignore[no-untyped-def]
