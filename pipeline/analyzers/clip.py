@@ -81,7 +81,7 @@ class ClipEmbedder:
         from torch.nn import functional
 
         with torch.inference_mode():
-            pictures = self._preprocessing.apply(rgb)
+            pictures = self._preprocessing.apply(rgb, exact=False)
             with autocast(self._config.precision, self._device):
                 features = self._features(pixel_values=pictures)
             unit: np.ndarray = functional.normalize(features.float(), dim=-1).cpu().numpy()

@@ -23,7 +23,7 @@ from pipeline.analyzers.detectron2_model import (
 )
 from pipeline.analyzers.masks import Rle, encode_masks
 from pipeline.analyzers.precision import autocast
-from pipeline.analyzers.preprocess import resize
+from pipeline.analyzers.resizing import resize
 from pipeline.config import Detectron2Config
 from pipeline.records import PixelFormat
 
@@ -58,7 +58,7 @@ class Detectron2Detector:
     table: TableName = "detections"
     pixel_format: PixelFormat = "rgb24"
 
-    SEMANTICS: ClassVar[int] = 1
+    SEMANTICS: ClassVar[int] = 2
 
     def __init__(self, config: Detectron2Config) -> None:
         self._config = config
@@ -125,7 +125,7 @@ class Detectron2Detector:
         height, width = rgb.shape[-2:]
         target = shortest_edge_size(height, width, *self._edges)
         with torch.inference_mode():
-            small = resize(rgb, target, "bilinear")
+            small = resize(rgb, target, "bilinear", exact=True)
             if self._bgr:
                 small = small.flip(1)
             inputs = [{"image": one, "height": height, "width": width} for one in small]

@@ -5,14 +5,14 @@ Both follow a reference to the level: FFmpeg for RGB, transformers' PIL processo
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pipeline.analyzers.colors import yuv_coefficients
 from pipeline.analyzers.processor_config import complete_processor_config, read_processor_config
+from pipeline.analyzers.resizing import CHUNK_PIXELS, Resample, resize
 from pipeline.errors import ConfigError
 from pipeline.records import Pixels
 
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-_CHUNK_PIXELS = 4 * 1280 * 720
-"""Pixels worked on at once where intermediates are wider than a byte: 4 frames of 720p."""
-
-Resample = Literal["nearest", "bilinear", "bicubic"]
 _RESAMPLE: dict[object, Resample] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 """PIL's numbers, as preprocessor_config.json has them."""
 
@@ -41,7 +37,7 @@ def to_rgb(pixels: Pixels, device: str) -> torch.Tensor:
         return uploaded.permute(0, 3, 1, 2)
     height, width = pixels.height, pixels.width
     rgb = torch.empty((len(pixels), 3, height, width), dtype=torch.uint8, device=device)
-    step = max(1, _CHUNK_PIXELS // (height * width))
+    step = max(1, CHUNK_PIXELS // (height * width))
     for start in range(0, len(pixels), step):
         chunk = slice(start, start + step)
         _convert_yuv(uploaded[chunk], pixels, rgb[chunk])
@@ -138,12 +134,15 @@ class Preprocessing:
         new_short, new_long = (side - side % self.side_multiple for side in (new_short, new_long))
         return (new_long, new_short) if width < height else (new_short, new_long)
 
-    def apply(self, rgb: torch.Tensor) -> torch.Tensor:
-        """uint8 (N, 3, height, width) to float32 (N, 3, h, w) on the same device."""
+    def apply(self, rgb: torch.Tensor, *, exact: bool) -> torch.Tensor:
+        """uint8 (N, 3, height, width) to float32 (N, 3, h, w) on the same device.
+
+        `exact` is that of `resizing.resize`.
+        """
         import torch
 
         target = self.resized(*rgb.shape[-2:])
-        small = resize(rgb, target, self.resample) if self.resample else rgb
+        small = resize(rgb, target, self.resample, exact=exact) if self.resample else rgb
         if self.crop is not None:
             top, left = (have - want for have, want in zip(target, self.crop, strict=True))
             top, left = top // 2, left // 2
@@ -153,57 +152,6 @@ class Preprocessing:
         mean = torch.tensor(self.mean, device=rgb.device).view(3, 1, 1)
         std = torch.tensor(self.std, device=rgb.device).view(3, 1, 1)
         return small.to(torch.float32).mul_(self.scale).sub_(mean).div_(std)
-
-
-def resize(rgb: torch.Tensor, target: tuple[int, int], mode: Resample) -> torch.Tensor:
-    """uint8 (N, 3, height, width) to uint8 of `target` (height, width), antialiased and rounded
-    as PIL does."""
-    import torch
-    from torch.nn import functional
-
-    have = rgb.shape[-2], rgb.shape[-1]
-    if target == have:
-        return rgb
-    if mode == "nearest":
-        rows, columns = (
-            torch.tensor(_nearest(side, wanted), device=rgb.device)
-            for side, wanted in zip(have, target, strict=True)
-        )
-        return rgb[:, :, rows][:, :, :, columns]
-    if rgb.device.type != "cpu":
-        return _resize_as_floats(rgb, target, mode)
-    return functional.interpolate(rgb, size=target, mode=mode, antialias=True)
-
-
-def _resize_as_floats(rgb: torch.Tensor, target: tuple[int, int], mode: str) -> torch.Tensor:
-    """uint8 to uint8 on devices whose antialiased resize takes floats only.
-
-    Along the rows, then along the columns, to whole levels each time, as PIL does.
-    """
-    import torch
-    from torch.nn import functional
-
-    def to_size(pictures: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        floats = functional.interpolate(pictures, size=(height, width), mode=mode, antialias=True)
-        return floats.add_(0.5).floor_().clamp_(0, 255)  # Halves go up, as in PIL.
-
-    step = max(1, _CHUNK_PIXELS // (rgb.shape[-2] * rgb.shape[-1]))
-    parts = []
-    for chunk in rgb.split(step):
-        narrow = to_size(chunk.float(), rgb.shape[-2], target[1])
-        parts.append(to_size(narrow, *target).to(torch.uint8))
-    return torch.cat(parts)
-
-
-def _nearest(have: int, want: int) -> list[int]:
-    """The sample under the middle of each of `want` cells over `have` samples.
-
-    Added up step by step in double precision, as PIL does (`Geometry.c`, ImagingScaleAffine):
-    where a middle falls on a border between samples, the rounding decides.
-    """
-    step = have / want
-    middles = itertools.accumulate(itertools.repeat(step, want - 1), initial=step / 2)
-    return [int(middle) for middle in middles]
 
 
 def _resizing(path: Path, settings: dict[str, Any]) -> dict[str, Any]:

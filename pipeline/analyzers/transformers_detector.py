@@ -37,7 +37,7 @@ class TransformersDetector:
     table: TableName = "detections"
     pixel_format: PixelFormat = "rgb24"
 
-    SEMANTICS: ClassVar[int] = 1
+    SEMANTICS: ClassVar[int] = 2
 
     def __init__(self, config: TransformersDetectorConfig) -> None:
         self._config = config
@@ -97,7 +97,7 @@ class TransformersDetector:
         import torch
 
         with torch.inference_mode():
-            pictures = self._preprocessing.apply(rgb)
+            pictures = self._preprocessing.apply(rgb, exact=True)
             with autocast(self._config.precision, self._device):
                 outputs = self._model(pixel_values=pictures)
             scores, classes, boxes = self._head.best(

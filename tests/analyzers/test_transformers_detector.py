@@ -40,7 +40,9 @@ def raw_outputs(folder: Path, frames: np.ndarray) -> Any:
     from transformers import AutoModelForObjectDetection
 
     model = AutoModelForObjectDetection.from_pretrained(folder).eval()
-    pictures = Preprocessing.from_folder(folder).apply(to_rgb(tiny.rgb_pixels(frames), "cpu"))
+    pictures = Preprocessing.from_folder(folder).apply(
+        to_rgb(tiny.rgb_pixels(frames), "cpu"), exact=True
+    )
     with torch.inference_mode():
         return model(pixel_values=pictures)
 
