@@ -53,10 +53,12 @@ class VideoIndex:
     """Counter-clockwise degrees from stored to displayed picture: 0, 90, 180 or 270."""
     duration_s: float
     exact_pts: bool
-    """False where pts are missing or repeat: frames are then told apart by order alone, and the
-    video is decoded from its beginning."""
+    """False where packets do not say when they are shown: frames are then told apart by order
+    alone, `pts` are as good as the decoder's guess, and the video is decoded from its beginning."""
     expected_frames: int = 0
-    """What the header promises, 0 where it says nothing. A hint of truncation, never a count."""
+    """What the header promises, 0 where it says nothing; never a count."""
+    damage: str = ""
+    """What indexing found wrong with the file, such as its end missing; empty where nothing."""
 
     def __post_init__(self) -> None:
         if self.pts.dtype != np.int64 or self.pts.ndim != 1:

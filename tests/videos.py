@@ -23,12 +23,21 @@ FORMS: dict[str, dict[str, Any]] = {
     "rotated-270.mp4": {"gop": 10, "rotation": 270},
     "vp9.webm": {"codec": "libvpx-vp9", "gop": 12},
     "hevc.mp4": {"codec": "libx265", "gop": 12, "b_frames": 2},
-    "mpeg4.avi": {"codec": "mpeg4", "gop": 12},
     "matroska.mkv": {"gop": 15, "b_frames": 2, "fps": Fraction(30000, 1001)},
     "transport.ts": {"gop": 15, "b_frames": 2},
+    "mpeg4.ts": {"codec": "mpeg4", "gop": 12, "b_frames": 2},
+    "flash.flv": {"gop": 12, "b_frames": 2},
     "ten-bit.mp4": {"codec": "libx265", "gop": 12, "pixel_format": "yuv420p10le"},
     "yuv444.mp4": {"gop": 12, "pixel_format": "yuv444p"},
 }
+
+WITHOUT_PTS: dict[str, dict[str, Any]] = {
+    "plain.avi": {"codec": "mpeg4", "gop": 12},
+    "b-frames.avi": {"gop": 20, "b_frames": 3},
+    "program.mpg": {"gop": 15, "b_frames": 2, "fps": 25},
+    "repeated.mkv": {"gop": 12, "fps": 3000},
+}
+"""Containers, or rates, that leave frames without a pts of their own."""
 
 
 def numbered(count: int, width: int = WIDTH, height: int = HEIGHT) -> Iterator[np.ndarray]:

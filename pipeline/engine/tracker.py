@@ -191,11 +191,17 @@ class Tracker:
             return [], Report(outcomes=[self._outcome(source, index, *ended)])
         tasks = self.corpus.tasks(source, index)
         video = _InWork(index, [source], len(tasks))
+        if index.damage:
+            video.problems.append(index.damage)
         if not tasks:
             # Its bytes are known under another name, or it was only touched.
             return [], Report(outcomes=self._end(video))
         self._in_work[video_id] = video
-        return tasks, Report()
+        if not index.damage:
+            return tasks, Report()
+        failure = _damage(source, index)
+        self._note(failure)
+        return tasks, Report([failure])
 
     def unreadable(self, source: Source, failure: Failure) -> Report:
         """A source that never got an index."""
@@ -294,3 +300,17 @@ class Tracker:
         self.stats.failures += 1
         if len(self.problems) < self._KEPT_PROBLEMS:
             self.problems.append(failure)
+
+
+def _damage(source: Source, index: VideoIndex) -> Failure:
+    """Of the frames behind the last, as far as the header tells how many there were."""
+    more = index.expected_frames > index.frame_count
+    return Failure(
+        uri=source.uri,
+        stamp=source.stamp,
+        stage="index",
+        reason=index.damage,
+        video_id=index.video_id,
+        first_frame=index.frame_count if more else None,
+        last_frame=index.expected_frames - 1 if more else None,
+    )

@@ -33,6 +33,7 @@ def index_row(index: VideoIndex, run_id: str) -> pa.Table:
         "duration_s": index.duration_s,
         "exact_pts": index.exact_pts,
         "expected_frames": index.expected_frames,
+        "damage": index.damage,
         "run_id": run_id,
     }
     schema = plain("indexes")
@@ -67,6 +68,7 @@ def index_of(rows: pa.Table | pa.RecordBatch, at: int = 0) -> VideoIndex:
         duration_s=value("duration_s").as_py(),
         exact_pts=value("exact_pts").as_py(),
         expected_frames=value("expected_frames").as_py(),
+        damage=value("damage").as_py(),
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised when a column changes its name, type or meaning; kept as a property of every table."""
 
 MASK = pa.struct([pa.field("size", pa.list_(pa.int32())), pa.field("counts", pa.string())])
@@ -132,8 +132,9 @@ INDEXES = TableSpec(
         ("height", "i32", "displayed height in pixels, after rotation"),
         ("rotation", "i32", "counter-clockwise degrees from stored to displayed picture"),
         ("duration_s", "f64", "duration in seconds"),
-        ("exact_pts", "bool", "false where pts are missing or repeat"),
+        ("exact_pts", "bool", "false where packets do not say when they are shown"),
         ("expected_frames", "i64", "frames that the header promises, 0 where it says nothing"),
+        ("damage", "s", "what is wrong with the file as a whole; empty where nothing"),
         _RUN,
     ),
     sort_by=("video_id",),

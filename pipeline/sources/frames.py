@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import dropwhile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,7 +51,7 @@ def frames_pyav(
     Decoding starts at the keyframe at or before `first`. Each frame takes the index whose pts it
     carries; a frame whose pts the index does not have is noted and left out; indices that no frame
     carries are simply not yielded, for the caller to account for. Without exact pts, frames are
-    counted from the beginning instead.
+    counted from the beginning instead, as the index did.
 
     Raises VideoError where nothing can be decoded at all.
     """
@@ -63,7 +64,8 @@ def frames_pyav(
             stream.codec_context.thread_type = "AUTO" if threads > 1 else "SLICE"
             if keyframe:
                 container.seek(int(index.pts[keyframe]), stream=stream)
-            frames = _decoded(container.demux(stream), notes)
+            packets = container.demux(stream)
+            frames = decoded(_from_keyframe(packets) if keyframe else packets, notes)
             head = next(frames, None)
             overshot = head is None or (head.pts is not None and head.pts > index.pts[first])
             if keyframe and index.exact_pts and overshot:
@@ -71,7 +73,8 @@ def frames_pyav(
             if head is None:
                 raise VideoError("decode", "no frame can be decoded")
             found = _chain(head, frames)
-            placed = _by_pts(found, index, first, notes) if index.exact_pts else enumerate(found)
+            by_pts = index.exact_pts
+            placed = _by_pts(found, index, first, notes) if by_pts else _counted(found, stop)
             for frame_index, frame in placed:
                 if frame_index >= stop:
                     return
@@ -90,7 +93,13 @@ def _starting_points(index: VideoIndex, first: int) -> list[int]:
     return sorted({int(index.keyframes[at]), int(index.keyframes[at - 1]), 0}, reverse=True)
 
 
-def _decoded(packets: Iterator[Packet], notes: DecodeNotes) -> Iterator[VideoFrame]:
+def _from_keyframe(packets: Iterator[Packet]) -> Iterator[Packet]:
+    """A transport stream seeks to any packet, and what some decoders make of the first ones is
+    grey: frames with the right pts and the wrong pixels."""
+    return dropwhile(lambda packet: not packet.is_keyframe, packets)
+
+
+def decoded(packets: Iterator[Packet], notes: DecodeNotes) -> Iterator[VideoFrame]:
     """Frames of all packets; a packet that cannot be decoded is counted and passed over."""
     from av.error import FFmpegError, InvalidDataError
 
@@ -111,6 +120,16 @@ def _decoded(packets: Iterator[Packet], notes: DecodeNotes) -> Iterator[VideoFra
 def _chain(head: VideoFrame, rest: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
     yield head
     yield from rest
+
+
+def _counted(frames: Iterator[VideoFrame], stop: int) -> Iterator[tuple[int, VideoFrame]]:
+    """Number frames as they come. Raises VideoError where `stop` of them do not come: then
+    nobody knows which are missing, and none of the numbers can be trusted."""
+    count = 0
+    for count, frame in enumerate(frames, 1):
+        yield count - 1, frame
+    if count < stop:
+        raise VideoError("decode", f"{count} frames came where {stop} came on indexing")
 
 
 def _by_pts(

@@ -15,19 +15,24 @@ import numpy as np
 
 from pipeline.errors import VideoError
 from pipeline.records import Source, VideoIndex
-from pipeline.sources.container import check_unchanged, open_for_packets
+from pipeline.sources.container import check_unchanged, open_for_packets, open_video
+from pipeline.sources.truncation import missing_bytes
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 _HASH_BLOCK_BYTES = 2**20
+_WITHOUT_PTS = ("avi",)
+"""Containers that store no pts: FFmpeg counts packets in storage order, and with B-frames a packet
+then has the pts of another frame."""
 
 
 def index_video(source: Source, max_pixels: int) -> VideoIndex:
     """Read the packets of `source` and hash its bytes.
 
-    Exactly one frame is decoded, the first that can be: the display rotation and the pixel
-    format are known for certain only there.
+    Packets are decoded only until one frame is there: the display rotation and the pixel format
+    are known for certain only then. Where packets do not say when they are shown (an AVI, pts
+    that are missing or repeat) all of them are: the frames that come are the frames there are.
 
     Args:
         max_pixels: refuse a picture above this many pixels.
@@ -37,7 +42,6 @@ def index_video(source: Source, max_pixels: int) -> VideoIndex:
     from av.error import FFmpegError
 
     pts: list[int | None] = []
-    dts: list[int | None] = []
     is_key: list[bool] = []
     first: VideoFrame | None = None
     with open_for_packets(source, "index") as (container, stream):
@@ -52,7 +56,6 @@ def index_video(source: Source, max_pixels: int) -> VideoIndex:
             if packet.size == 0 or packet.is_discard:
                 continue
             pts.append(packet.pts)
-            dts.append(packet.dts)
             is_key.append(packet.is_keyframe)
             if first is None:
                 try:
@@ -70,14 +73,22 @@ def index_video(source: Source, max_pixels: int) -> VideoIndex:
             raise VideoError("index", "no frames: the video stream has no packets")
         if first is None:
             raise VideoError("index", "no frame can be decoded")
-        ordered, order, exact = presentation_order(pts, dts)
-        keyframes = np.flatnonzero(np.asarray(is_key)[order]).astype(np.int64)
-        if not len(keyframes) or keyframes[0] != 0:
-            keyframes = np.append([0], keyframes).astype(np.int64)
+        exact = container.format.name not in _WITHOUT_PTS and strictly_ordered(pts)
+        if exact:
+            ordered, keyframes = presentation_order(pts, is_key)
+            damage = ""
+        else:
+            rate = stream.average_rate
+            step = float(1 / (rate * time_base)) if rate else 1.0
+            ordered, damage = _by_decoding(source, step)
+            keyframes = np.zeros(1, np.int64)
         rotation = quarter_turns(first.rotation) * 90
         width, height = first.width, first.height
         if rotation % 180:
             width, height = height, width
+        lost = missing_bytes(source.uri, container.format.name)
+        if lost:
+            damage = f"the file ends {lost:,} bytes before its container does"
         index = VideoIndex(
             video_id=sha256_of(source.uri),
             pts=ordered,
@@ -93,35 +104,65 @@ def index_video(source: Source, max_pixels: int) -> VideoIndex:
             duration_s=_duration_s(ordered, float(time_base), stream.duration),
             exact_pts=exact,
             expected_frames=stream.frames,
+            damage=damage,
         )
     # Bytes that changed while they were read would give an id that belongs to neither version.
     check_unchanged(source, "index")
     return index
 
 
-def presentation_order(
-    pts: list[int | None], dts: list[int | None]
-) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Sort packets as they are shown.
+def strictly_ordered(pts: list[int | None]) -> bool:
+    """Whether every frame has a pts, and one of its own."""
+    return None not in pts and len(set(pts)) == len(pts)
 
-    Missing pts are taken from dts, or where those are missing too from the place in the file; then,
-    as where pts repeat, time cannot tell frames apart and the answer says that it is not exact.
 
-    Returns:
-        (int64 pts ascending, int64 positions in storage order, whether pts are exact).
-    """
-    exact = None not in pts
-    if exact:
-        values = np.asarray(pts, dtype=np.int64)
-    elif None not in dts:
-        values = np.asarray(dts, dtype=np.int64)
-    else:
-        values = np.arange(len(pts), dtype=np.int64)
+def presentation_order(pts: list[int | None], is_key: list[bool]) -> tuple[np.ndarray, np.ndarray]:
+    """(int64 pts ascending, int64 places of the keyframes among them; the first frame is one)."""
+    values = np.asarray(pts, dtype=np.int64)
     order = np.argsort(values, kind="stable")
-    values = values[order]
-    if len(values) > 1 and not bool(np.all(np.diff(values) > 0)):
-        exact = False
-    return values, order, exact
+    keyframes = np.flatnonzero(np.asarray(is_key)[order]).astype(np.int64)
+    if not len(keyframes) or keyframes[0] != 0:
+        keyframes = np.append([0], keyframes).astype(np.int64)
+    return values[order], keyframes
+
+
+def _by_decoding(source: Source, step: float) -> tuple[np.ndarray, str]:
+    """(pts of all frames that the decoder delivers, what it could not decode)."""
+    from pipeline.sources.frames import DecodeNotes, decoded
+
+    notes = DecodeNotes()
+    with open_video(source, "index") as (container, stream):
+        stream.codec_context.thread_count = 1
+        pts = [frame.pts for frame in decoded(container.demux(stream), notes)]
+    if not pts:
+        raise VideoError("index", "no frame can be decoded")
+    damage = ""
+    if notes.corrupt_packets:
+        damage = (
+            f"{notes.reason()}; without pts to tell them apart, frames are numbered as they come"
+        )
+    return filled(pts, step), damage
+
+
+def filled(pts: list[int | None], step: float) -> np.ndarray:
+    """int64 (n,), ascending: those pts, with the missing ones put evenly between their neighbours.
+
+    Args:
+        pts: in the order in which frames are shown; a decoder that had to guess may have them
+            out of order.
+        step: pts between two frames, for those before the first and behind the last that is
+            known.
+    """
+    places = np.array([i for i, value in enumerate(pts) if value is not None], dtype=np.float64)
+    known = np.sort(np.array([value for value in pts if value is not None], dtype=np.float64))
+    every = np.arange(len(pts), dtype=np.float64)
+    if not len(known):
+        return np.round(every * step).astype(np.int64)
+    between = np.interp(every, places, known)
+    before, behind = places[0] - every, every - places[-1]
+    between -= np.maximum(before, 0) * step
+    between += np.maximum(behind, 0) * step
+    return np.round(between).astype(np.int64)
 
 
 def quarter_turns(rotation: float) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from pipeline.errors import VideoError
 from pipeline.records import PixelFormat
 from pipeline.sources.index import quarter_turns
 
@@ -75,9 +76,19 @@ class AvPicture:
         if self.layout.format == "yuv420p":
             _copy_planes(self._frame, out)
         else:
-            rgb = self._frame.to_ndarray(format="rgb24")
+            rgb = _rgb(self._frame)
             # np.rot90 turns counter-clockwise, as the display matrix is read.
             out[...] = np.rot90(rgb, self._turns) if self._turns else rgb
+
+
+def _rgb(frame: VideoFrame) -> np.ndarray:
+    from av.error import FFmpegError
+
+    try:
+        return frame.to_ndarray(format="rgb24")
+    except (FFmpegError, ValueError) as error:
+        what = f"{frame.format.name} with colour space {int(frame.colorspace)}"
+        raise VideoError("decode", f"FFmpeg cannot turn {what} into RGB: {error}") from None
 
 
 def _copy_planes(frame: VideoFrame, out: np.ndarray) -> None:

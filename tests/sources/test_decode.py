@@ -10,49 +10,12 @@ import pytest
 from pipeline.config import DecodeConfig
 from pipeline.demo.pattern import read_index
 from pipeline.errors import VideoError
-from pipeline.records import ShardEnd, Source
 from pipeline.sources.decode import decode_shard
-from pipeline.sources.discover import discover
-from pipeline.sources.index import index_video, presentation_order
+from pipeline.sources.index import index_video
 from pipeline.sources.plan import Grid, plan_video
 from tests.conftest import REAL_VIDEOS
+from tests.sources.decoding import MAX_PIXELS, owned_frames, plain_decode, source_of
 from tests.videos import FORMS, HEIGHT, WIDTH, make, uneven
-
-MAX_PIXELS = 10**8
-
-
-def source_of(path: Path) -> Source:
-    (source,) = discover([str(path)])
-    assert isinstance(source, Source)
-    return source
-
-
-def plain_decode(path: Path) -> list[tuple[int, np.ndarray]]:
-    """(pts, displayed RGB) of every frame, by PyAV alone."""
-    import av
-
-    with av.open(str(path)) as container:
-        stream = container.streams.best("video")
-        return [
-            (f.pts, np.rot90(f.to_ndarray(format="rgb24"), round(f.rotation / 90)))
-            for f in container.decode(stream)
-        ]
-
-
-def owned_frames(path: Path, grid: Grid, config: DecodeConfig | None = None, wanted="rgb24"):
-    """(frame_index, pixels of the frame) of all clips of all shards, and the shards' ends."""
-    source = source_of(path)
-    index = index_video(source, MAX_PIXELS)
-    frames, ends = [], []
-    for task in plan_video(source, index, grid):
-        for item in decode_shard(task, 1, config or DecodeConfig(), wanted):
-            if isinstance(item, ShardEnd):
-                ends.append(item)
-                continue
-            for positions, pixels in item.owned():
-                indices = task.sampled[positions - task.base]
-                frames += zip(indices.tolist(), pixels.data, strict=True)
-    return frames, ends
 
 
 @pytest.fixture(scope="module", params=[*FORMS, "uneven.mp4"])
@@ -197,12 +160,10 @@ def test_a_file_that_changed_is_refused(tmp_path):
         index_video(source, MAX_PIXELS)
 
 
-def test_missing_and_repeated_pts():
-    assert presentation_order([0, 2, 1], [0, 1, 2])[2] is True
-    values, order, exact = presentation_order([None, 2, 1], [0, 1, 2])
-    assert (values.tolist(), order.tolist(), exact) == ([0, 1, 2], [0, 1, 2], False)
-    assert presentation_order([0, 1, 1], [0, 1, 2])[2] is False
-    assert presentation_order([None, None], [None, None])[0].tolist() == [0, 1]
+def test_colours_that_ffmpeg_cannot_convert_are_the_videos_fault(tmp_path):
+    path = make(tmp_path / "a.mp4", 10, options={"x264-params": "colormatrix=YCgCo"})
+    with pytest.raises(VideoError, match="into RGB"):
+        owned_frames(path, Grid({"stride": 1}, 8, 8))
 
 
 def test_real_videos_equal_a_plain_decode(real_video):
