@@ -31,7 +31,9 @@ def describe(stats: RunStats) -> str:
         if (stats.first_work_at)
         else 0.0
     )
-    phase = "" if stats.first_work_at else "starting; "
+    phase = ""
+    if not stats.first_work_at:
+        phase = f"starting: {stats.waiting_for}; " if stats.waiting_for else "starting; "
     return (
         f"{phase}videos {ended}/{stats.videos_started} ended, clips {stats.clips:,}, "
         f"frames {stats.frames_seen:,} ({rate:,.0f}/s), "

@@ -17,7 +17,8 @@ from ray.exceptions import RayActorError, RayError
 
 from pipeline.engine.job import Job
 from pipeline.engine.lanes import Indexing, Lane, Stream, Work
-from pipeline.engine.ray_errors import died, explain, get, last_line, user_error
+from pipeline.engine.ray_errors import died, explain, get, last_line
+from pipeline.engine.roster import Models, Roster, id_of
 from pipeline.engine.sizing import Sizing, clip_bytes
 from pipeline.engine.tracker import Ack, Report, Tracker
 from pipeline.errors import RunAborted
@@ -40,7 +41,7 @@ TICK_S = 2.0
 @dataclass(eq=False)
 class _Analyzing:
     stream: Stream
-    analyzer: int
+    models: Models
 
 
 @dataclass
@@ -51,9 +52,7 @@ class Driver:
     tracker: Tracker
     sizing: Sizing
     collector: Any
-    workers: list[Any]
-    analyzers: list[Any]
-    _lanes: list[Lane] = field(default_factory=list)
+    roster: Roster
     _ready: deque[Work] = field(default_factory=deque)
     _to_index: deque[tuple[Candidate, int]] = field(default_factory=deque)
     """Videos without an index, with the tries that they have cost."""
@@ -61,19 +60,22 @@ class Driver:
     """Shards whose last word has not come yet."""
     _pending: dict[Any, Any] = field(default_factory=dict)
     """Reference -> what it is: an Indexing, an _Analyzing, or the Stream it acknowledges."""
-    _busy: list[int] = field(default_factory=list)
-    """Clips with each analyzer."""
     _exhausted: bool = False
 
     @property
     def _split(self) -> bool:
-        return bool(self.analyzers)
+        return bool(self.roster.models)
+
+    @property
+    def _lanes(self) -> list[Lane]:
+        return self.roster.lanes
 
     def work(self, first: Candidate) -> None:
         """Work `first` and all that is due after it."""
-        self._await_actors()
-        self._busy = [0] * len(self.analyzers)
-        self._lanes = [Lane(worker) for worker in self.workers]
+        # What the collector cannot open ends the run before any video is touched, and so does a
+        # model that cannot be loaded.
+        get(self.collector.ready.remote())
+        self.roster.await_enough(self.tracker.stats.say)
         self._take(first)
         self.tracker.stats.first_work_at = time.perf_counter()
         last_tick = time.perf_counter()
@@ -91,24 +93,17 @@ class Driver:
                 last_tick = now
 
     def close(self) -> None:
-        """Commit what is whole, then let the actors go."""
+        """Commit what is whole, then let the actors go. Raises RunAborted where it cannot be."""
         try:
             stats = self.tracker.stats
             stats.commits, stats.commit_s = get(self.collector.flush.remote())
+        except RayActorError as error:
+            raise RunAborted(f"the collector is gone: {last_line(error)}") from None
         finally:
-            for actor in [*self.workers, *self.analyzers, self.collector]:
+            workers = [lane.worker for lane in self.roster.lanes]
+            for actor in [*workers, *(models.actor for models in self.roster.models)]:
                 ray.kill(actor)
-
-    def _await_actors(self) -> None:
-        """Models load here; one that cannot be loaded ends the run before any video is touched."""
-        for actor in [*self.workers, *self.analyzers]:
-            try:
-                get(actor.ready.remote())
-            except RayActorError as error:
-                cause = user_error(error)
-                if cause is not None:
-                    raise cause from None
-                raise RunAborted(f"a worker could not start: {last_line(error)}") from None
+            ray.kill(self.collector)
 
     # -- what comes in ----------------------------------------------------------------
 
@@ -116,8 +111,8 @@ class Driver:
         """Take candidates until enough shards are planned ahead, or none are left."""
         while (
             not self._exhausted
-            and len(self._ready) < READY_SHARDS * len(self.workers)
-            and len(self._to_index) < len(self.workers)
+            and len(self._ready) < READY_SHARDS * len(self._lanes)
+            and len(self._to_index) < len(self._lanes)
         ):
             candidate = next(self.tracker.due(), None)
             if candidate is None:
@@ -218,7 +213,9 @@ class Driver:
     def _wait(self) -> None:
         """Wait for anything that can be acted on now, and act on it."""
         drawable = {s.generator: s for s in self._streams if self._can_draw(s)}
-        waiting = [*self._pending, *drawable]
+        waiting = [*self._pending, *self.roster.absent, *drawable]
+        if not waiting:
+            raise RunAborted("nothing is under way, though work is left; please report this")
         ready, _ = ray.wait(waiting, num_returns=1, timeout=TICK_S, fetch_local=False)
         if ready and len(waiting) > 1:
             # The first wait blocks; this one collects whatever else is there by now.
@@ -227,6 +224,9 @@ class Driver:
             if item in drawable:
                 if self._can_draw(drawable[item]):
                     self._draw(drawable[item])
+                continue
+            if item in self.roster.absent:
+                self.roster.answered(item)
                 continue
             what = self._pending.pop(item)
             if isinstance(what, Indexing):
@@ -245,10 +245,15 @@ class Driver:
             return False
         if not self._split:
             return True
-        if min(self._busy) >= CLIPS_PER_ANALYZER:
+        models = self._least_busy()
+        if models is None or models.busy >= CLIPS_PER_ANALYZER:
             return False
         more = stream.clip_bytes if stream.in_flight else 0
         return self._in_flight() + more <= self.sizing.in_flight_bytes or not more
+
+    def _least_busy(self) -> Models | None:
+        present = [models for models in self.roster.models if models.present]
+        return min(present, key=lambda models: models.busy, default=None)
 
     def _draw(self, stream: Stream) -> None:
         """Take the next reference of a stream and send it on."""
@@ -263,12 +268,12 @@ class Driver:
             return
         is_clip = stream.drawn < len(stream.work.task.shard.clips)
         stream.drawn += 1
-        if self._split and is_clip:
-            least = self._busy.index(min(self._busy))
-            self._busy[least] += 1
+        models = self._least_busy()
+        if models is not None and is_clip:
+            models.busy += 1
             stream.in_flight += 1
-            out = self.analyzers[least].analyze.remote(ref, stream.work.task.analyses)
-            self._pending[out] = _Analyzing(stream, least)
+            out = models.actor.analyze.remote(ref, stream.work.task.analyses)
+            self._pending[out] = _Analyzing(stream, models)
         else:
             self._collect(stream, ref)
 
@@ -282,7 +287,7 @@ class Driver:
             self._pending[self.collector.add.remote(ref)] = stream
 
     def _analyzed(self, what: _Analyzing, ref: Any) -> None:
-        self._busy[what.analyzer] -= 1
+        what.models.busy -= 1
         what.stream.in_flight -= 1
         self._collect(what.stream, ref)
 
@@ -299,7 +304,9 @@ class Driver:
         self._begin(source, index)
 
     def _index_error(self, what: Indexing, error: RayError) -> None:
-        if died(error) and not what.lane.is_first(what):
+        dead = died(error)
+        self.roster.lost(dead)
+        if dead and not what.lane.is_first(what):
             what.spared = True
         strikes = what.strikes + (not what.spared)
         source = what.candidate.source
@@ -330,9 +337,10 @@ class Driver:
             return  # Another result of the same attempt has told already.
         dead = died(error)
         lane = stream.lane
-        if dead == _id(self.collector):
+        if dead == id_of(self.collector):
             raise RunAborted(f"the collector is gone: {last_line(error)}")
-        if dead == _id(lane.worker) and stream in lane.queue:
+        self.roster.lost(dead)
+        if dead == id_of(lane.worker) and stream in lane.queue:
             # What was queued behind the first died with the worker, and is not to blame for it.
             first, *behind = lane.queue
             for item in behind:
@@ -360,10 +368,6 @@ class Driver:
         else:
             self.tracker.stats.retries += 1
             self._ready.append(Work(work.task, work.attempt + 1, strikes))
-
-
-def _id(actor: Any) -> str:
-    return str(actor._actor_id.hex())
 
 
 def _largest_clip(lane: Lane) -> int:

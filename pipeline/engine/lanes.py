@@ -79,9 +79,13 @@ class Lane:
 
     worker: Any
     queue: list[Stream | Indexing] = field(default_factory=list)
+    present: bool = False
+    """Not while its process starts, for the first time or after it died."""
 
     def takes(self, work: Work | None) -> bool:
         """Whether another piece may be queued here (None: a video to index)."""
+        if not self.present:
+            return False
         if work is not None and work.suspect:
             return not self.queue
         return len(self.queue) < QUEUED and not any(

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from itertools import chain
+from typing import TypeVar
 
 from pipeline.engine.collect import Collector
 from pipeline.engine.job import Job
 from pipeline.engine.sizing import local_device
 from pipeline.engine.tracker import Tracker
 from pipeline.engine.worker import FusedWorker
-from pipeline.errors import VideoError
+from pipeline.errors import FrameledgerError, VideoError
 from pipeline.records import Failure, ShardTask
 from pipeline.resume import Candidate
+
+T = TypeVar("T")
 
 
 def run_local(job: Job, tracker: Tracker) -> None:
@@ -46,7 +51,7 @@ def _tasks(
     index = tracker.known_index(candidate)
     if index is None:
         try:
-            index = worker.index(source)
+            index = _as_video_errors(partial(worker.index, source), "index")
         except VideoError as error:
             failure = Failure(source.uri, error.stage, error.reason, stamp=source.stamp)
             collector.record(tracker.unreadable(source, failure))
@@ -64,7 +69,8 @@ def _work(
     for attempt in range(1, attempts + 1):
         collector.begin(task, attempt)
         try:
-            for parcel in worker.process(task, attempt):
+            take = partial(next, worker.process(task, attempt), None)
+            while parcel := _as_video_errors(take, "decode"):
                 ack = collector.add(parcel)
                 tracker.acknowledge(ack)
                 if ack.ended is not None:
@@ -78,6 +84,17 @@ def _work(
                 collector.record(report)
                 return
             tracker.stats.retries += 1
+
+
+def _as_video_errors(work: Callable[[], T], stage: str) -> T:
+    """Whatever else goes wrong with a video is its failure and not the run's end, as with Ray."""
+    try:
+        return work()
+    except FrameledgerError:
+        raise
+    except Exception as error:
+        line = " ".join(str(error).split())[:300]
+        raise VideoError(stage, f"{type(error).__name__}: {line}") from error
 
 
 def _all_threads() -> int:

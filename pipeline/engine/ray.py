@@ -11,18 +11,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from pipeline.engine.collect import Collector
 from pipeline.engine.driver import Driver
 from pipeline.engine.job import Job
+from pipeline.engine.lanes import Lane
+from pipeline.engine.roster import Models, Roster
 from pipeline.engine.sizing import Resources, Sizing, size
 from pipeline.engine.tracker import Ack, Report, Tracker
 from pipeline.engine.worker import AnalyzerGroup, Decoder, FusedWorker
-from pipeline.errors import UsageError
+from pipeline.errors import ConfigError, RunAborted, UsageError
 from pipeline.records import ClipPixels, Parcel, ShardEnd, ShardTask, Source, VideoIndex
 
 STORE_HEADROOM_BYTES = 128 * 2**20
@@ -37,6 +40,7 @@ class FusedActor:
         self._worker = FusedWorker(job, sizing.device, sizing.threads)
         self._worker.setup()
 
+    @ray.method(max_task_retries=-1)
     def ready(self) -> bool:
         return True
 
@@ -54,6 +58,7 @@ class DecoderActor:
     def __init__(self, job: Job, sizing: Sizing) -> None:
         self._decoder = Decoder(job, sizing.device)
 
+    @ray.method(max_task_retries=-1)
     def ready(self) -> bool:
         return True
 
@@ -73,6 +78,7 @@ class AnalyzerActor:
         self._group = AnalyzerGroup(job, sizing.device, sizing.threads)
         self._group.setup()
 
+    @ray.method(max_task_retries=-1)
     def ready(self) -> bool:
         return True
 
@@ -86,6 +92,9 @@ class CollectorActor:
 
     def __init__(self, job: Job) -> None:
         self._collector = Collector(job)
+
+    def ready(self) -> bool:
+        return True
 
     def index(self, index: VideoIndex) -> None:
         self._collector.index(index)
@@ -122,13 +131,15 @@ def run_ray(job: Job, tracker: Tracker, address: str | None = None) -> None:
         stats = tracker.stats
         stats.engine, stats.placement = "ray", sizing.placement
         stats.decoders, stats.analyzers = sizing.workers, sizing.analyzers
-        actors = _start(job, sizing)
-        driver = Driver(job, tracker, sizing, *actors)
+        driver = Driver(job, tracker, sizing, *_start(job, sizing))
         try:
             driver.work(first)
-        finally:
+        except BaseException:
             # Also on Ctrl-C: shards that are whole are committed before the actors go.
-            driver.close()
+            with suppress(RayError, RunAborted):
+                driver.close()
+            raise
+        driver.close()
 
 
 @contextmanager
@@ -162,16 +173,36 @@ def connected(job: Job, address: str | None) -> Iterator[Resources]:
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UsageError(f"--address {address}: no Ray to be had there: {error}") from None
     try:
-        total = ray.cluster_resources()
-        yield Resources(total.get("CPU", 1.0), total.get("GPU", 0.0), memory)
+        total, free = ray.cluster_resources(), ray.available_resources()
+        # Others may be on this cluster; where nothing is free, their going is waited for.
+        cpus, gpus = (free.get(name) or total.get(name, 0.0) for name in ("CPU", "GPU"))
+        _check_room(job, total)
+        yield Resources(max(1.0, cpus), gpus, memory)
     finally:
         if ours:
             ray.shutdown()
 
 
-def _start(job: Job, sizing: Sizing) -> tuple[Any, list[Any], list[Any]]:
-    """(collector, workers, analyzers). Actors come back by themselves however often they die;
-    how often a piece of work may fail is the driver's to count."""
+def _check_room(job: Job, total: dict[str, float]) -> None:
+    """Raise ConfigError for actors that Ray would look for a place for until the end of days."""
+    engine = job.config.engine
+    cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
+    if isinstance(engine.workers, int) and engine.workers > cpus:
+        raise ConfigError(
+            f"engine.workers = {engine.workers}: there are {cpus:g} CPUs, and a worker takes one"
+        )
+    if engine.device == "cuda" and gpus < engine.gpus_per_analyzer:
+        raise ConfigError(
+            f"engine.device = cuda: Ray knows of {gpus:g} GPUs; set engine.device: cpu or auto"
+        )
+
+
+def _start(job: Job, sizing: Sizing) -> tuple[Any, Roster]:
+    """The collector, and the workers and analyzers.
+
+    Actors come back by themselves however often they die; how often a piece of work may fail is
+    the driver's to count.
+    """
     forever = {"max_restarts": -1, "max_task_retries": 0}
     collector = CollectorActor.options(num_cpus=0).remote(job)  # type: ignore[attr-defined]
     gpus = job.config.engine.gpus_per_analyzer if sizing.device == "cuda" else 0
@@ -186,4 +217,4 @@ def _start(job: Job, sizing: Sizing) -> tuple[Any, list[Any], list[Any]]:
         analyzer.options(num_cpus=0, num_gpus=gpus, **forever).remote(job, sizing)
         for _ in range(sizing.analyzers)
     ]
-    return collector, workers, analyzers
+    return collector, Roster([Lane(worker) for worker in workers], list(map(Models, analyzers)))

@@ -53,8 +53,13 @@ class RunStats:
     decoders: int = 1
     analyzers: int = 1
 
+    waiting_for: str = ""
+    """What keeps the run from starting, in words."""
     notes: dict[str, int] = field(default_factory=dict)
     """What analyzers want a user to hear of, and how often they said it."""
+
+    def say(self, line: str) -> None:
+        self.waiting_for = line
 
     def saw(self, ack: Ack) -> None:
         for note in ack.notes:

@@ -12,7 +12,7 @@ def stream(lane: Lane, work: Work) -> Stream:
 
 
 def test_a_lane_takes_one_to_work_on_and_one_to_go_on_with():
-    lane = Lane("worker")
+    lane = Lane("worker", present=True)
     for _ in range(QUEUED):
         assert lane.takes(Work(None))
         assert lane.takes(None)
@@ -23,7 +23,7 @@ def test_a_lane_takes_one_to_work_on_and_one_to_go_on_with():
 
 def test_a_shard_that_failed_is_worked_alone():
     suspect = Work(None, attempt=2)
-    lane = Lane("worker")
+    lane = Lane("worker", present=True)
     assert lane.takes(suspect)
     other = stream(lane, Work(None))
     assert not lane.takes(suspect)
@@ -34,7 +34,7 @@ def test_a_shard_that_failed_is_worked_alone():
 
 
 def test_the_first_in_the_queue_is_worked_on():
-    lane = Lane("worker")
+    lane = Lane("worker", present=True)
     one, two = stream(lane, Work(None)), Indexing(None, lane)
     lane.queue.append(two)
     assert lane.is_first(one)
@@ -45,7 +45,7 @@ def test_the_first_in_the_queue_is_worked_on():
 
 
 def test_held_bytes_count_what_is_made_ahead_and_what_analyzers_hold():
-    item = stream(Lane("worker"), Work(None))
+    item = stream(Lane("worker", present=True), Work(None))
     assert item.held_bytes == 40
     item.in_flight = 2
     assert item.held_bytes == 50
