@@ -83,9 +83,10 @@ class Driver:
             self._refill()
             self._dispatch()
             if not self._streams and not self._pending:
-                if self._ready or self._to_index or not self._exhausted:
-                    continue
-                return
+                if not (self._ready or self._to_index) and self._exhausted:
+                    return
+                if not self.roster.absent:
+                    continue  # What was taken in had nothing to do in it.
             self._wait()
             now = time.perf_counter()
             if now - last_tick > TICK_S:

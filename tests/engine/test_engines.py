@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -165,61 +161,6 @@ def assert_whole(output: Path, frames: int) -> None:
     assert verify(str(output)).sound
     assert Ledger(output).table("frames").num_rows == frames
     assert Ledger(output).table("embeddings").num_rows == frames
-
-
-class Killer:
-    """kill -9 of processes that decode or analyze, so many times, while a run goes on."""
-
-    def __init__(self, times: int) -> None:
-        self.times, self.killed = times, []
-
-    def __enter__(self) -> Killer:
-        self._thread = threading.Thread(target=self._kill)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.join()
-
-    def _kill(self) -> None:
-        import psutil
-
-        names = ("FusedActor", "DecoderActor", "AnalyzerActor")
-        titles = [f"{name}.{method}" for name in names for method in ("stream", "analyze")]
-        deadline = time.monotonic() + 60
-        while len(self.killed) < self.times and time.monotonic() < deadline:
-            for process in psutil.process_iter(["cmdline"]):
-                line = " ".join(process.info["cmdline"] or [])
-                if line.startswith("ray::") and any(title in line for title in titles):
-                    os.kill(process.pid, signal.SIGKILL)
-                    self.killed.append(process.pid)
-                    time.sleep(0.5)
-                    break
-            time.sleep(0.005)
-
-
-@pytest.mark.parametrize("placement", ["fused", "split"])
-def test_a_killed_worker_costs_no_row(ray_here, tmp_path, placement):
-    for number in range(6):
-        make(tmp_path / "v" / f"{number}.mp4", 300 + number, gop=30)
-    config = probe(engine={"placement": placement, "attempts": 6})
-    with Killer(2) as killer:
-        summary = run(config, [str(tmp_path / "v")], tmp_path / "out", engine="ray")
-    assert len(killer.killed) == 2
-    assert summary.videos_ok == 6
-    assert_whole(tmp_path / "out", sum(300 + n for n in range(6)))
-
-
-def test_what_was_queued_behind_a_shard_does_not_pay_for_it(ray_here, tmp_path):
-    for number in range(8):
-        make(tmp_path / "v" / f"{number}.mp4", 300 + number, gop=30)
-    config = probe(engine={"placement": "fused", "attempts": 1, "workers": 1})
-    with Killer(1) as killer:
-        summary = run(config, [str(tmp_path / "v")], tmp_path / "out", engine="ray")
-    assert len(killer.killed) == 1
-    assert (summary.videos_failed, summary.videos_ok) == (1, 7)
-    (failure, *_) = Ledger(tmp_path / "out").table("failures").to_pylist()
-    assert "died" in failure["reason"]
 
 
 @pytest.mark.parametrize("placement", ["fused", "split"])
