@@ -53,7 +53,7 @@ def _cpu() -> str:
 def _in_pipeline(work: Path, video: Path, section: dict[str, Any], frames: int) -> float:
     """Frames per second of the analyzer's own time in a run, from the first clip on."""
     from pipeline.config import parse_config
-    from pipeline.run import run
+    from pipeline.runner import run
 
     output = work / "out-models"
     shutil.rmtree(output, ignore_errors=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.ledger.reader import Ledger
-    from pipeline.run import run
+    from pipeline.runner import run
 
 __version__ = "0.1.0"
 __all__ = ["Ledger", "__version__", "run"]
@@ -22,7 +22,7 @@ def __getattr__(name: str) -> Any:
 
         return Ledger
     if name == "run":
-        from pipeline.run import run
+        from pipeline.runner import run
 
         return run
     raise AttributeError(f"module 'pipeline' has no attribute {name!r}")

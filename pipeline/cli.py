@@ -13,7 +13,7 @@ import typer
 from pipeline.errors import EXIT_ABORTED, EXIT_OK, EXIT_USAGE, FrameledgerError
 
 if TYPE_CHECKING:
-    from pipeline.summary import RunSummary
+    pass
 
 app = typer.Typer(
     name="frameledger",
@@ -66,7 +66,7 @@ def run_command(
     from pipeline.config import load_config
     from pipeline.errors import UsageError
     from pipeline.progress import choose_progress
-    from pipeline.run import run
+    from pipeline.runner import run
 
     if engine not in (None, "ray", "local"):
         raise UsageError(f"--engine {engine}: choose ray or local")
@@ -81,11 +81,11 @@ def run_command(
         retry_failed=retry_failed,
         progress=choose_progress(),
     )
-    if json_file is not None:
-        _write_json(json_file, summary)
     from pipeline.report import print_summary
 
     print_summary(summary)
+    if json_file is not None:
+        _write_json(json_file, summary.as_dict())
     raise typer.Exit(summary.exit_code)
 
 
@@ -106,9 +106,9 @@ def plan_command(
 
     loaded = load_config(config, tuple(overrides or ()))
     figures = plan(loaded, inputs or [], output, limit=limit, retry_failed=retry_failed)
-    if json_file is not None:
-        json_file.write_text(json.dumps(figures.as_dict(), indent=2), encoding="utf-8")
     print_plan(figures)
+    if json_file is not None:
+        _write_json(json_file, figures.as_dict())
 
 
 @app.command("status")
@@ -174,11 +174,11 @@ def demo_command(
     raise typer.Exit(demo(output, videos or [], engine))
 
 
-def _write_json(path: Path, summary: RunSummary) -> None:
+def _write_json(path: Path, figures: dict[str, object]) -> None:
     from pipeline.errors import UsageError
 
     try:
-        path.write_text(json.dumps(summary.as_dict(), indent=2), encoding="utf-8")
+        path.write_text(json.dumps(figures, indent=2), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"--json {path}: {error.strerror}") from None
 

@@ -100,7 +100,7 @@ class ClipConfig(_Model):
 
 class DecodeConfig(_Model):
     backend: Literal["pyav", "opencv"] = "pyav"
-    threads: PositiveInt = 1
+    threads: Annotated[PositiveInt, Field(le=64)] = 1
     """FFmpeg threads of each decoder. One: the workers are the parallelism."""
     max_pixels: PositiveInt = 8192 * 4320
     """Pixels of one frame above which a video is refused."""
@@ -194,6 +194,10 @@ class Config(_Model):
     """Used when the command line names no input."""
 
 
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+"""A date or number that Python cannot build is a ValueError of its own."""
+
+
 def parse_config(data: object, *, where: str, overrides: tuple[str, ...] = ()) -> Config:
     """`data` (as YAML gave it) with `--set a.b=c` overrides to a Config.
 
@@ -223,7 +227,7 @@ def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> Config:
         raise ConfigError(f"{path}: cannot read the configuration: {_why(error)}") from None
     try:
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except _NOT_YAML as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     data = _beside(data, path.parent)
     return parse_config(data, where=str(path), overrides=overrides)
@@ -259,7 +263,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
         node = child
     try:
         node[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except _NOT_YAML:
         raise ConfigError(f"--set {override}: {value!r} is not a YAML value") from None
 
 

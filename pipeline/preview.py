@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.config import Config
 from pipeline.errors import UsageError, VideoError
 from pipeline.records import Failure
-from pipeline.run import make_job, open_corpus
+from pipeline.runner import make_job, open_corpus
 
 
 @dataclass
@@ -51,13 +51,15 @@ def plan(
     seen: set[bytes] = set()
     due = 0
     for candidate in corpus.candidates():
+        work = candidate.due or candidate.failure is not None
+        if work and limit is not None and due == limit:
+            break
+        due += work
+        preview.videos[candidate.state] = preview.videos.get(candidate.state, 0) + 1
         if candidate.failure is not None:
             preview.problems.append(candidate.failure)
         if not candidate.due:
             continue
-        due += 1
-        if limit is not None and due > limit:
-            break
         source = candidate.source
         known = candidate.state in ("unfinished", "stale") and candidate.video_id is not None
         index = corpus.books.index(candidate.video_id) if known else None
@@ -78,7 +80,6 @@ def plan(
             for fingerprint in task.analyses:
                 name = names[fingerprint]
                 preview.analyses[name] = preview.analyses.get(name, 0) + task.frame_count
-    preview.videos = dict(corpus.counts)
-    if not preview.videos:
+    if not corpus.counts:
         raise UsageError(f"no videos in {', '.join(corpus.inputs)}: nothing to do")
     return preview

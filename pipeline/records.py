@@ -37,9 +37,11 @@ class VideoIndex:
     video_id: str
     """sha256 of the file's bytes, hex."""
     pts: np.ndarray
-    """int64 (frame_count,), ascending: presentation timestamp of every frame, in `time_base`."""
+    """int64 (frame_count,): presentation timestamp of every frame in `time_base`, ascending where
+    it is exact."""
     keyframes: np.ndarray
-    """int64, ascending: frame indices at which decoding can start; frame 0 is always taken."""
+    """int64, ascending: frame indices at which decoding can start; frame 0 is always taken. Where
+    pts are not exact, nothing can be sought for."""
     time_base: Fraction
     """Seconds per pts tick."""
     stream_index: int
@@ -278,7 +280,7 @@ class Failure:
 
     uri: str
     stage: str
-    """discover, index, decode, analyze or commit."""
+    """discover, index, decode, analyze or collect."""
     reason: str
     stamp: str = ""
     video_id: str | None = None
@@ -287,6 +289,13 @@ class Failure:
     first_frame: int | None = None
     last_frame: int | None = None
     attempts: int = 1
+
+    @property
+    def frame_count(self) -> int:
+        """Frames in the range, 0 where it names none."""
+        if self.first_frame is None or self.last_frame is None:
+            return 0
+        return self.last_frame - self.first_frame + 1
 
 
 @dataclass(frozen=True)

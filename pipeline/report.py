@@ -48,6 +48,11 @@ def print_summary(summary: RunSummary) -> None:
 
 
 def _print_failed_before(summary: RunSummary) -> None:
+    if summary.videos_partial_before:
+        print(
+            f"partial  {summary.videos_partial_before:,} of the videos done before lack frames "
+            "(the table failures says which)"
+        )
     if summary.videos_failed_before:
         print(
             f"failed   {summary.videos_failed_before:,} videos failed in earlier runs "
@@ -157,10 +162,10 @@ def print_verify(output: str, show: int) -> int:
     from pipeline.ledger.verify import verify
 
     report = verify(output)
-    for finding in report.findings[:show]:
+    for finding in report.findings[: max(0, show)]:
         print(finding)
-    if len(report.findings) > show:
-        print(f"... and {len(report.findings) - show:,} more")
+    if len(report.findings) > max(0, show):
+        print(f"... and {len(report.findings) - max(0, show):,} more")
     counts = ", ".join(f"{count:,} {name}" for name, count in report.counts.items())
     print(f"{'NOT SOUND' if report.findings else 'sound'}: {counts}")
     return EXIT_FAILURES if report.findings else EXIT_OK

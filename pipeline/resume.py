@@ -28,6 +28,8 @@ class Candidate:
     has failed before. unreadable: it cannot even be seen (`failure` says why)."""
     video_id: str | None = None
     failure: Failure | None = None
+    partial: bool = False
+    """Done as far as it can be: some of its frames cannot be decoded."""
 
     @property
     def due(self) -> bool:
@@ -48,18 +50,22 @@ class Corpus:
     def candidates(self) -> Iterator[Candidate]:
         """Every video of the inputs once, in the order of discovery, with one stat each."""
         for found in _unique(discover(self.inputs)):
-            if isinstance(found, Failure):
-                candidate = Candidate(Source(found.uri, "", 0), "unreadable", failure=found)
-            else:
-                candidate = self._judge(found)
+            candidate = self._unseen(found) if isinstance(found, Failure) else self._judge(found)
             self.counts[candidate.state] = self.counts.get(candidate.state, 0) + 1
             yield candidate
+
+    def _unseen(self, failure: Failure) -> Candidate:
+        source = Source(failure.uri, "", 0)
+        known = self.books.known(source.uri)
+        if known is not None and known[0] == source.stamp and not self.retry_failed:
+            return Candidate(source, "failed")
+        return Candidate(source, "unreadable", failure=failure)
 
     def _judge(self, source: Source) -> Candidate:
         known = self.books.known(source.uri)
         if known is None:
             return Candidate(source, "new")
-        stamp, video_id, _status = known
+        stamp, video_id, status = known
         if stamp != source.stamp:
             return Candidate(source, "changed", video_id)
         if video_id is None:
@@ -67,7 +73,7 @@ class Corpus:
         fingerprints = [analysis.fingerprint for analysis in self.job.analyses]
         undone = [f for f in fingerprints if not self.books.video_done(video_id, f)]
         if not undone:
-            return Candidate(source, "done", video_id)
+            return Candidate(source, "done", video_id, partial=status == "partial")
         if not self.retry_failed and any(self.books.failed(video_id, f) for f in undone):
             # Few videos have failures; for those the plan itself tells whether any work is left.
             index = self.books.index(video_id)

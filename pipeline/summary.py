@@ -26,6 +26,8 @@ class RunSummary:
     videos_partial: int
     videos_failed: int
     videos_done_before: int
+    videos_partial_before: int
+    """Of `videos_done_before`: those of which frames are missing."""
     videos_failed_before: int
     shards: int
     clips: int
@@ -52,7 +54,8 @@ class RunSummary:
 
     @property
     def exit_code(self) -> int:
-        bad = self.videos_partial + self.videos_failed + self.videos_failed_before
+        bad = self.videos_partial + self.videos_failed
+        bad += self.videos_partial_before + self.videos_failed_before
         return EXIT_FAILURES if bad else EXIT_OK
 
     @property
@@ -79,6 +82,7 @@ def summarize(job: Job, tracker: Tracker) -> RunSummary:
         videos_partial=stats.videos["partial"],
         videos_failed=stats.videos["failed"],
         videos_done_before=stats.skipped_done,
+        videos_partial_before=stats.known_partial,
         videos_failed_before=stats.known_failed,
         shards=stats.shards,
         clips=stats.clips,

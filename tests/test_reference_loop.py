@@ -14,7 +14,7 @@ from pipeline.demo.corpus import make_corpus
 from pipeline.demo.video import write_video
 from pipeline.demo.world import World
 from pipeline.ledger.reader import Ledger
-from pipeline.run import run
+from pipeline.runner import run
 
 STRIDE = 24
 

@@ -43,7 +43,7 @@ def demo(output: str, extra: Sequence[str], engine: str) -> int:
     """
     from pipeline.ledger.verify import verify
     from pipeline.progress import choose_progress
-    from pipeline.run import check_output, run
+    from pipeline.runner import check_output, run
 
     if engine not in ("ray", "local"):
         raise UsageError(f"--engine {engine}: choose ray or local")

@@ -17,7 +17,7 @@ from ray.exceptions import RayActorError, RayError
 
 from pipeline.engine.job import Job
 from pipeline.engine.lanes import Indexing, Lane, Stream, Work
-from pipeline.engine.ray_errors import died, explain, get, last_line
+from pipeline.engine.ray_errors import died, explain, get, last_line, started
 from pipeline.engine.roster import Models, Roster, id_of
 from pipeline.engine.sizing import Sizing, clip_bytes
 from pipeline.engine.tracker import Ack, Report, Tracker
@@ -74,7 +74,7 @@ class Driver:
         """Work `first` and all that is due after it."""
         # What the collector cannot open ends the run before any video is touched, and so does a
         # model that cannot be loaded.
-        get(self.collector.ready.remote())
+        started(self.collector.ready.remote(), "the collector is gone")
         self.roster.await_enough(self.tracker.stats.say)
         self._take(first)
         self.tracker.stats.first_work_at = time.perf_counter()

@@ -7,7 +7,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from pipeline.errors import FrameledgerError, VideoError
+from pipeline.errors import FrameledgerError, RunAborted, VideoError
 
 
 def get(ref: Any) -> Any:
@@ -18,6 +18,17 @@ def get(ref: Any) -> Any:
         if isinstance(error.cause, FrameledgerError):
             raise error.cause from None
         raise
+
+
+def started(ref: Any, what: str) -> None:
+    """Wait for an actor's first answer. Raises what the user did wrong, or RunAborted."""
+    try:
+        get(ref)
+    except RayActorError as error:
+        cause = user_error(error)
+        if cause is not None:
+            raise cause from None
+        raise RunAborted(f"{what}: {last_line(error)}") from None
 
 
 def explain(error: RayError, stage: str) -> tuple[str, str, bool]:

@@ -80,8 +80,14 @@ def size(config: Config, resources: Resources) -> Sizing:
 
 def local_device(config: Config) -> str:
     """The device of the in-process engine."""
-    if config.engine.device != "auto":
-        return config.engine.device
+    if config.engine.device == "cpu":
+        return "cpu"
+    if config.engine.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ConfigError("engine.device = cuda: torch finds no GPU; set cpu or auto")
+        return "cuda"
     if config.detector is None and (config.embedder is None or config.embedder.backend == "probe"):
         return "cpu"  # Nothing that could use one: do not import torch to find out.
     import torch

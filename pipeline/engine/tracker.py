@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from pipeline.ledger.outcomes import lost_frames
 from pipeline.records import (
     ClipResult,
     Failure,
@@ -27,6 +28,8 @@ class RunStats:
 
     videos: dict[str, int] = field(default_factory=lambda: {"ok": 0, "partial": 0, "failed": 0})
     skipped_done: int = 0
+    known_partial: int = 0
+    """Of those done before: videos of which frames are missing."""
     known_failed: int = 0
     videos_started: int = 0
     shards: int = 0
@@ -169,6 +172,7 @@ class Tracker:
                 return
             if candidate.state == "done":
                 self.stats.skipped_done += 1
+                self.stats.known_partial += candidate.partial
             elif candidate.state == "failed":
                 self.stats.known_failed += 1
             else:
@@ -221,32 +225,20 @@ class Tracker:
         self.stats.commits, self.stats.commit_s = ack.commits, ack.commit_s
 
     def shard_done(self, task: ShardTask, end: ShardEnd) -> Report:
-        """A shard is whole in the collector; the frames that `end` misses are rows of their own."""
+        """A shard is whole in the collector, which keeps what `end` misses together with it."""
         video = self._in_work[task.index.video_id]
         video.any_landed = True
         self.stats.shards += 1
         self.stats.frames += task.frame_count
-        report = Report()
-        if end.missing:
-            lost = int(sum(stop - start for start, stop in end.missing))
+        failures = lost_frames(task, end)
+        if failures:
+            lost = sum(f.frame_count for f in failures)
             video.problems.append(f"{lost} frames could not be decoded: {end.missing_reason}")
-        elif end.missing_reason:
+        elif end.missing_reason and not end.missing:
             video.problems.append(end.missing_reason)
-        for start, stop in end.missing:
-            failure = Failure(
-                uri=task.source.uri,
-                stamp=task.source.stamp,
-                stage="decode",
-                reason=end.missing_reason,
-                video_id=task.index.video_id,
-                first_frame=start,
-                last_frame=stop - 1,
-                attempts=end.attempt,
-            )
+        for failure in failures:
             self._note(failure)
-            report.failures.append(failure)
-        report.outcomes += self._settle(video)
-        return report
+        return Report(outcomes=self._settle(video))
 
     def shard_failed(self, task: ShardTask, stage: str, reason: str, attempts: int) -> Report:
         """A shard has been given up; its rows are missing in each of its analyses."""
@@ -286,6 +278,9 @@ class Tracker:
         fingerprints = [analysis.fingerprint for analysis in self.corpus.job.analyses]
         landed_before = any(books.landed(video_id, f) for f in fingerprints)
         failed_before = any(books.failed(video_id, f) for f in fingerprints)
+        if landed_before and not video.problems and books.lacks_frames(video_id):
+            # Said by the run that was stopped before it could say how the video ended.
+            video.problems.append("some frames could not be decoded (see the table failures)")
         status = "ok"
         if video.lost_shards and not (video.any_landed or landed_before):
             status = "failed"

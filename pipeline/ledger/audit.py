@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.records import VideoIndex
+from pipeline.sources.plan import owners
 from pipeline.sources.sampling import sampled_frames
 
-_FRAME_BITS = 40
+FRAME_BITS = 40
 _NONE = np.empty(0, np.int64)
 _TIMES = ("pts", "pts_s", "is_keyframe")
-_FRAME_MASK = (1 << _FRAME_BITS) - 1
+_FRAME_MASK = (1 << FRAME_BITS) - 1
 TOLERANCE_PX = 0.01
 """A box may leave its frame by this much: float32 rounding at the widest frames is 0.001."""
 
@@ -91,7 +93,7 @@ class Group:
         ticks = [(i.time_base.numerator, i.time_base.denominator) for i in self.indexes]
         self._ticks = np.array(ticks, np.float64).reshape(-1, 2)
         marks = [
-            np.int64(video << _FRAME_BITS) | index.keyframes
+            np.int64(video << FRAME_BITS) | index.keyframes
             for video, index in enumerate(self.indexes)
         ]
         self._keyframes = np.concatenate([_NONE, *marks])
@@ -108,7 +110,7 @@ class Group:
                 Finding(table, stranger, "rows of a video without an index", analysis=analysis)
             )
         outside = (video >= 0) & ~inside
-        keys = video.astype(np.int64) << _FRAME_BITS | frame & _FRAME_MASK
+        keys = video.astype(np.int64) << FRAME_BITS | frame & _FRAME_MASK
         self.report(table, analysis, keys[outside], "no such frame in the video")
         return np.where(inside, keys, -1)
 
@@ -118,7 +120,7 @@ class Group:
             return
         keys = np.sort(keys)
         videos, begins, counts = np.unique(
-            keys >> _FRAME_BITS, return_index=True, return_counts=True
+            keys >> FRAME_BITS, return_index=True, return_counts=True
         )
         for video, begin, count in zip(videos, begins, counts, strict=True):
             frame = int(keys[begin] & _FRAME_MASK)
@@ -128,7 +130,7 @@ class Group:
     def sampled(self, sampling: dict[str, object]) -> np.ndarray:
         """Sorted keys of all frames that a frames analysis looks at."""
         parts = [
-            np.int64(video << _FRAME_BITS) | sampled_frames(index, sampling)
+            np.int64(video << FRAME_BITS) | sampled_frames(index, sampling)
             for video, index in enumerate(self.indexes)
         ]
         return np.concatenate([_NONE, *parts])
@@ -136,13 +138,25 @@ class Group:
     # -- frames -----------------------------------------------------------------------
 
     def frames(
-        self, analysis: str, sampled: np.ndarray, landed: Landed, batches: Iterable[pa.RecordBatch]
+        self,
+        analysis: str,
+        sampled: np.ndarray,
+        landed: Landed,
+        batches: Iterable[pa.RecordBatch],
+        grid: Any = None,
     ) -> FrameFacts:
-        """Every sampled frame of a landed shard exactly once, with the index's pts."""
+        """Every sampled frame of a landed shard exactly once, with the index's pts.
+
+        Args:
+            sampled: sorted keys of all frames that are looked at.
+            grid: length and stride of the clips, as the analysis keeps them.
+        """
         parts = []
         for batch in batches:
             keys = self.keys("frames", analysis, batch)
             self._check_times(analysis, keys, batch)
+            if grid is not None:
+                self._check_clips(analysis, keys, batch, sampled, grid)
             ok = pc.equal(batch.column("status"), "ok").to_numpy(zero_copy_only=False)
             sides = [batch.column(name).to_numpy() for name in ("width", "height")]
             parts.append((keys, ok, np.stack(sides, axis=1).astype(np.int64)))
@@ -161,20 +175,61 @@ class Group:
         keys = keys[sound]
         columns = [batch.column(n).to_numpy(zero_copy_only=False) for n in _TIMES]
         pts, seconds, is_key = (column[sound] for column in columns)
-        video, frame = keys >> _FRAME_BITS, keys & _FRAME_MASK
+        video, frame = keys >> FRAME_BITS, keys & _FRAME_MASK
         wrong = self._pts[self._begin[video] + frame] != pts
         self.report("frames", analysis, keys[wrong], "pts is not the index's")
-        true_s = pts.astype(np.float64) * self._ticks[video, 0] / self._ticks[video, 1]
-        late = ~wrong & ~(np.abs(true_s - seconds) <= 1e-9)
-        self.report("frames", analysis, keys[late], "pts_s is not that of pts")
+        self._check_seconds("frames", analysis, keys[~wrong], seconds[~wrong])
         at = np.minimum(np.searchsorted(self._keyframes, keys), max(len(self._keyframes) - 1, 0))
         wrong = (self._keyframes[at] == keys) != is_key
         self.report("frames", analysis, keys[wrong], "is_keyframe is not the index's")
 
+    def _check_seconds(
+        self, table: str, analysis: str, keys: np.ndarray, seconds: np.ndarray
+    ) -> None:
+        """`keys` all of frames that there are."""
+        video, frame = keys >> FRAME_BITS, keys & _FRAME_MASK
+        pts = self._pts[self._begin[video] + frame].astype(np.float64)
+        true_s = pts * self._ticks[video, 0] / self._ticks[video, 1]
+        late = ~(np.abs(true_s - seconds) <= 1e-9)
+        self.report(table, analysis, keys[late], "pts_s is not that of pts")
+
+    def _check_clips(
+        self, analysis: str, keys: np.ndarray, batch: pa.RecordBatch, sampled: np.ndarray, grid: Any
+    ) -> None:
+        number = batch.column("clip_index").to_numpy(zero_copy_only=False)[keys >= 0]
+        keys = keys[keys >= 0]
+        at = np.searchsorted(sampled, keys)
+        known = at < len(sampled)
+        known[known] = sampled[at[known]] == keys[known]
+        keys, number, at = keys[known], number[known], at[known]
+        videos = keys >> FRAME_BITS
+        for video in np.unique(videos):
+            begin, end = np.searchsorted(sampled, [video << FRAME_BITS, (video + 1) << FRAME_BITS])
+            mine = videos == video
+            true = owners(at[mine] - begin, int(end - begin), grid["length"], grid["stride"])
+            wrong = keys[mine][number[mine] != true]
+            self.report("frames", analysis, wrong, "clip_index is not the clip that owns the frame")
+
+    def accounted_for(self, analysis: str, failed: np.ndarray, lost: pa.Table) -> None:
+        """Each of the `failed` keys lies in a range that `lost`, rows of failures, names."""
+        if not len(failed):
+            return
+        video = pc.fill_null(pc.index_in(lost.column("video_id"), self._lookup), -1).to_numpy()
+        first, last = (lost.column(name).to_numpy() for name in ("first_frame", "last_frame"))
+        here = video >= 0
+        base = video[here].astype(np.int64) << FRAME_BITS
+        lo = np.searchsorted(failed, base | first[here], "left")
+        hi = np.searchsorted(failed, base | last[here], "right")
+        covered = np.zeros(len(failed) + 1, np.int64)
+        np.add.at(covered, lo, 1)
+        np.add.at(covered, hi, -1)
+        silent = failed[np.cumsum(covered)[:-1] <= 0]
+        self.report("frames", analysis, silent, "failed frame that failures do not speak of")
+
     def _owned(self, table: str, analysis: str, keys: np.ndarray, landed: Landed) -> np.ndarray:
         """Those of the sorted `keys` that a landed shard owns; overlaps are a finding."""
-        lo = np.searchsorted(keys, landed.video << _FRAME_BITS | landed.first, "left")
-        hi = np.searchsorted(keys, landed.video << _FRAME_BITS | landed.last, "right")
+        lo = np.searchsorted(keys, landed.video << FRAME_BITS | landed.first, "left")
+        hi = np.searchsorted(keys, landed.video << FRAME_BITS | landed.last, "right")
         times = np.zeros(len(keys) + 1, np.int64)
         np.add.at(times, lo, 1)
         np.add.at(times, hi, -1)
@@ -199,11 +254,17 @@ class Group:
 
     # -- detections and embeddings ----------------------------------------------------
 
+    def _timed_keys(self, table: str, analysis: str, batch: pa.RecordBatch) -> np.ndarray:
+        keys = self.keys(table, analysis, batch)
+        seconds = batch.column("pts_s").to_numpy(zero_copy_only=False)
+        self._check_seconds(table, analysis, keys[keys >= 0], seconds[keys >= 0])
+        return keys
+
     def embeddings(
         self, analysis: str, facts: FrameFacts, landed: Landed, batches: Iterable[pa.RecordBatch]
     ) -> None:
         """Exactly one row for every frame that could be decoded."""
-        parts = [self.keys("embeddings", analysis, batch) for batch in batches]
+        parts = [self._timed_keys("embeddings", analysis, batch) for batch in batches]
         keys = np.sort(np.concatenate([_NONE, *parts]))
         keys = keys[keys >= 0]
         wanted = self._owned("embeddings", analysis, facts.keys[facts.ok], landed)
@@ -216,7 +277,7 @@ class Group:
         """Rows of ok frames only, numbered 0 .. n-1 within a frame, boxes inside it."""
         parts = [(_NONE, _NONE)]
         for batch in batches:
-            keys = self.keys("detections", analysis, batch)
+            keys = self._timed_keys("detections", analysis, batch)
             at, found = facts.find(keys)
             orphan = (keys >= 0) & ~(found & facts.ok[at] if len(facts.ok) else found)
             self.report("detections", analysis, keys[orphan], "box of a frame that is not ok")
@@ -260,8 +321,8 @@ class Group:
 
     def check_counts(self, table: str, analysis: str, keys: np.ndarray, landed: Landed) -> None:
         """The rows of each shard are as many as `shards` says; `keys` sorted."""
-        lo = np.searchsorted(keys, landed.video << _FRAME_BITS | landed.first, "left")
-        hi = np.searchsorted(keys, landed.video << _FRAME_BITS | landed.last, "right")
+        lo = np.searchsorted(keys, landed.video << FRAME_BITS | landed.first, "left")
+        hi = np.searchsorted(keys, landed.video << FRAME_BITS | landed.last, "right")
         for at in np.flatnonzero(hi - lo != landed.rows):
             video, said = self.ids[landed.video[at]], int(landed.rows[at])
             what = f"{int(hi[at] - lo[at])} rows in {table}, {said} according to shards"

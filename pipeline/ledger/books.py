@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from pipeline.ledger.catchup import find_lag
+from pipeline.ledger.damage import damage_is_said
 from pipeline.ledger.indexes import IndexTable
 from pipeline.ledger.keys import KEY, key_of, keys_of, order_of, span
 from pipeline.ledger.scan import read_batches, read_table
@@ -23,16 +24,24 @@ from pipeline.records import VideoIndex
 
 
 class Books:
-    """The state of an output when it was opened. A folder without tables gives empty books."""
+    """The state of an output when it was opened. A folder without tables gives empty books.
+
+    Raises DamagedOutput where tables or files of them are missing or broken.
+    """
 
     def __init__(self, output: str) -> None:
         store = Store(output)
-        names = ("videos", "failures", "shards", *DATA_TABLES, "indexes")
+        with damage_is_said(store):
+            self._load(store)
+
+    def _load(self, store: Store) -> None:
+        names = ("videos", "shards", *reversed(DATA_TABLES), "failures", "indexes")
         # Opened in the reverse order of commits: what an earlier snapshot names, later ones have.
         snapshots = {name: store.open(name) for name in names if store.exists(name)}
         self._videos = CurrentVideos(store, snapshots.get("videos"))
         self._landed = _landed_of(store, snapshots)
         self._failed = _failed_of(store, snapshots.get("failures"))
+        self._lacking = _lacking_of(store, snapshots.get("failures"))
         self._indexes = IndexTable(store, snapshots.get("indexes"))
 
     def known(self, uri: str) -> tuple[str, str | None, str] | None:
@@ -60,6 +69,11 @@ class Books:
         shards = self._failed.get(fingerprint)
         given_up = shards.of(video_id) if shards is not None else set()
         return given_up - self.landed(video_id, fingerprint) if given_up else given_up
+
+    def lacks_frames(self, video_id: str) -> bool:
+        """Whether frames of the video could not be decoded."""
+        found = span(self._lacking, key_of(video_id))
+        return found.stop > found.start
 
     def index(self, video_id: str) -> VideoIndex | None:
         """The video's index as it was committed, None where there is none."""
@@ -147,6 +161,17 @@ def _failed_of(store: Store, snapshot: DeltaTable | None) -> dict[str, ShardSets
     columns = ["analysis", "video_id", "shard_index"]
     dataset = store.dataset("failures", snapshot)
     return _sets(read_batches(dataset, columns, shards))
+
+
+def _lacking_of(store: Store, snapshot: DeltaTable | None) -> np.ndarray:
+    """Keys of the videos with frames that could not be decoded, sorted."""
+    if snapshot is None:
+        return np.empty(0, KEY)
+    frames = (pc.field("stage") == "decode") & pc.field("analysis").is_null()
+    frames &= pc.field("first_frame").is_valid() & pc.field("video_id").is_valid()
+    rows = read_table(store.dataset("failures", snapshot), ["video_id"], frames)
+    keys = keys_of(rows.column("video_id"))
+    return keys[order_of(keys)]
 
 
 def _sets(batches: Iterable[pa.RecordBatch]) -> dict[str, ShardSets]:

@@ -31,7 +31,7 @@ from pipeline.ledger.delta import (
 )
 from pipeline.ledger.indexes import index_row
 from pipeline.ledger.keys import KeySet
-from pipeline.ledger.outcomes import Clock, failure_row, shard_row, video_row
+from pipeline.ledger.outcomes import Clock, failure_row, lost_frames, shard_row, video_row
 from pipeline.ledger.remap import remap
 from pipeline.ledger.schema import DATA_TABLES
 from pipeline.ledger.store import Store
@@ -201,6 +201,8 @@ class LedgerWriter:
             table = self._analyses[fingerprint].table
             counts[table] = counts.get(table, 0) + rows.num_rows
             self._make_ready(task, fingerprint, table, rows)
+        for failure in lost_frames(task, end):
+            self.add_failure(failure)
         return WholeShard(task.key, task.frame_count, counts)
 
     def _make_ready(self, task: ShardTask, fingerprint: str, table: str, rows: pa.Table) -> None:
@@ -282,10 +284,11 @@ class LedgerWriter:
     def steps(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """The commits of a flush, one table each, in their order."""
         yield "indexes", self._flush_indexes
+        # Before the rows that they explain: said twice after a crash rather than not at all.
+        yield "failures", lambda: self._flush_log("failures", self._failures)
         for table in DATA_TABLES:
             yield table, lambda table=table: self._flush_data(table)  # type: ignore[misc]
         yield "shards", self._flush_shards
-        yield "failures", lambda: self._flush_log("failures", self._failures)
         yield "videos", lambda: self._flush_log("videos", self._videos)
 
     def _flush_indexes(self) -> None:

@@ -68,6 +68,8 @@ class RecordedAnalysis:
     identity: dict[str, object] = field(hash=False)
     created_at: str
     """ISO 8601, UTC: when a run first wanted it."""
+    wanted_at: str
+    """The same: since when it is what runs want. What is read is that of the last run."""
     run_id: str
 
 
@@ -226,9 +228,9 @@ def commit_notes(
 
 
 def record_analyses(store: Store, analyses: Iterable[Analysis], run_id: str) -> None:
-    """Keep what each analysis is, as a property of its table, where it is not kept yet.
+    """Keep what each analysis is, as a property of its table, and that it is the one wanted now.
 
-    Raises RunAborted where the store cannot be written.
+    Writes nothing where that is known. Raises RunAborted where the store cannot be written.
     """
     for analysis in analyses:
         key = _ANALYSIS_KEY + analysis.fingerprint
@@ -237,14 +239,18 @@ def record_analyses(store: Store, analyses: Iterable[Analysis], run_id: str) -> 
             "table": analysis.table,
             "identity": analysis.identity,
             "created_at": _now_iso(),
+            "wanted_at": _now_iso(),
             "run_id": run_id,
         }
         tries = _Patience(f"output {store.root}: cannot record analysis {analysis.name}")
         while True:
             try:
                 snapshot = store.open(analysis.table)
-                if key in snapshot.metadata().configuration:
-                    break
+                known = {a.fingerprint: a for a in analyses_in([snapshot])}
+                if analysis.fingerprint in known:
+                    if newest_analyses(known.values())[analysis.name].fingerprint in key:
+                        break
+                    value["created_at"] = known[analysis.fingerprint].created_at
                 # A commit of another writer in between is refused, not overwritten.
                 snapshot.alter.set_table_properties(
                     {key: json.dumps(value, sort_keys=True)}, raise_if_not_exists=False
@@ -273,8 +279,8 @@ def analyses_in(snapshots: Iterable[DeltaTable]) -> list[RecordedAnalysis]:
 
 
 def newest_analyses(analyses: Iterable[RecordedAnalysis]) -> dict[str, RecordedAnalysis]:
-    """The newest analysis of each analyzer name."""
-    return {a.name: a for a in sorted(analyses, key=lambda a: (a.created_at, a.fingerprint))}
+    """The analysis of each analyzer name that the last run wanted."""
+    return {a.name: a for a in sorted(analyses, key=lambda a: (a.wanted_at, a.fingerprint))}
 
 
 class _Patience:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipeline.ledger.remap import owned_range
 from pipeline.ledger.schema import plain
-from pipeline.records import Failure, ShardTask, VideoOutcome, shard_id
+from pipeline.records import Failure, ShardEnd, ShardTask, VideoOutcome, shard_id
 
 
 class Clock:
@@ -58,6 +58,26 @@ def failure_row(failure: Failure, run_id: str, recorded_us: int) -> pa.Table:
     """One row of `failures`."""
     values = vars(failure) | {"run_id": run_id, "recorded_at": recorded_us}
     return _row("failures", values)
+
+
+def lost_frames(task: ShardTask, end: ShardEnd) -> list[Failure]:
+    """The frames of a whole shard that could not be decoded: a failure for each range of them
+    that the shard owns (its windows may reach into the next one)."""
+    first, last = owned_range(task)
+    return [
+        Failure(
+            uri=task.source.uri,
+            stamp=task.source.stamp,
+            stage="decode",
+            reason=end.missing_reason,
+            video_id=task.index.video_id,
+            first_frame=max(start, first),
+            last_frame=min(stop - 1, last),
+            attempts=end.attempt,
+        )
+        for start, stop in end.missing
+        if start <= last and stop > first
+    ]
 
 
 def shard_row(task: ShardTask, fingerprint: str, rows: int, run_id: str) -> pa.Table:

@@ -209,6 +209,8 @@ class Ledger:
 
         Raises UsageError where the video is unknown or the frame was not sampled.
         """
+        if isinstance(index, bool) or not isinstance(index, (int, np.integer)):
+            raise UsageError(f"frame index {index!r}: a whole number is expected")
         video_id = self._video_id(video)
         fingerprints = self._chosen(analysis)
         rows = self._rows_of(video_id, index, "frames", fingerprints["frames"])

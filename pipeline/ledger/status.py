@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.ledger.catchup import read_lag
+from pipeline.ledger.damage import damage_is_said
 from pipeline.ledger.delta import newest_analyses
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.schema import TABLES
@@ -47,9 +48,14 @@ class OutputStatus:
 
 
 def status(output: str) -> OutputStatus:
-    """Count what `output` holds. Raises UsageError where it is no output."""
+    """Count what `output` holds. Raises UsageError where it is no output, or a damaged one."""
     ledger = Ledger(output)
     store = Store(output)
+    with damage_is_said(store):
+        return _status(ledger, store)
+
+
+def _status(ledger: Ledger, store: Store) -> OutputStatus:
     videos: dict[str, int] = {}
     for state in ledger.videos().column("status").to_pylist():
         videos[state] = videos.get(state, 0) + 1

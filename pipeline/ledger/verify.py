@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pipeline.errors import UsageError
-from pipeline.ledger.audit import Finding, FrameFacts, Group, Landed
+from pipeline.ledger.audit import FRAME_BITS, Finding, FrameFacts, Group, Landed
 from pipeline.ledger.books import latest_rows
 from pipeline.ledger.catchup import find_lag
+from pipeline.ledger.damage import DamagedOutput, damage_is_said
 from pipeline.ledger.delta import RecordedAnalysis, read_analyses
 from pipeline.ledger.indexes import index_of
 from pipeline.ledger.keys import keys_of
@@ -28,12 +31,15 @@ from pipeline.ledger.store import Store
 from pipeline.records import VideoIndex
 
 GROUP_FRAMES = 500_000
-_FRAME_COLUMNS = ["video_id", "frame_index", "pts", "pts_s", "is_keyframe", "width", "height"]
+_FRAME_COLUMNS = [
+    *("video_id", "frame_index", "pts", "pts_s", "is_keyframe"),
+    *("width", "height", "clip_index"),
+]
 _COLUMNS = {
     "frames": [*_FRAME_COLUMNS, "status"],
-    "embeddings": ["video_id", "frame_index"],
+    "embeddings": ["video_id", "frame_index", "pts_s"],
     "detections": [
-        *("video_id", "frame_index", "detection_index"),
+        *("video_id", "frame_index", "detection_index", "pts_s"),
         *("x1", "y1", "x2", "y2", "score"),
     ],
 }
@@ -61,19 +67,25 @@ def verify(output: str, group_frames: int = GROUP_FRAMES) -> VerifyReport:
     Checks that every sampled frame of every shard that landed is in `frames` exactly once, with
     the pts of its index; that detections and embeddings belong to frames that could be decoded,
     one embedding each; that boxes are numbered, finite and inside their frame and scores are
-    between 0 and 1; that `shards` agrees with the rows; and that every shard of a video that is
-    ok has landed. Superseded analyses and contents are checked like the current ones.
+    between 0 and 1; that `shards` agrees with the rows; that every shard of a video that is ok
+    has landed whole, and that whatever a partial one lacks is in `failures`. Superseded analyses
+    and contents are checked like the current ones.
 
     Raises UsageError where `output` holds no tables.
     """
     store = Store(output)
     if not store.exists("videos"):
         raise UsageError(f"{output} is no frameledger output: it has no table videos")
-    audit = _Audit(store)
-    for low, high in _groups(audit.data["indexes"], group_frames):
-        audit.check(low, high)
-    audit.check_videos()
-    return audit.report
+    report = VerifyReport()
+    try:
+        with damage_is_said(store):
+            audit = _Audit(store, report)
+            for low, high in _groups(audit.data["indexes"], group_frames):
+                audit.check(low, high)
+            audit.check_videos()
+    except DamagedOutput as error:
+        report.findings.append(Finding("output", None, str(error)))
+    return report
 
 
 def _groups(indexes: ds.Dataset, most: int) -> Iterator[tuple[str | None, str | None]]:
@@ -106,16 +118,20 @@ def _between(low: str | None, high: str | None) -> pc.Expression | None:
 class _Audit:
     """One snapshot of an output, and what has been found in it."""
 
-    def __init__(self, store: Store) -> None:
-        self.report = VerifyReport()
+    def __init__(self, store: Store, report: VerifyReport) -> None:
+        self.report = report
         # In the reverse order of commits: whatever the first ones name, the later ones have.
-        order = ("videos", "shards", *reversed(DATA_TABLES), "indexes")
+        order = ("videos", "shards", *reversed(DATA_TABLES), "failures", "indexes")
         snapshots = {name: store.open(name) for name in order}
         self.data = {name: store.dataset(name, snapshots[name]) for name in order}
         self._lag = find_lag(store, snapshots).rows
         self._analyses = {a.fingerprint: a for a in read_analyses(store)}
         self._complete: dict[str, set[bytes]] = {f: set() for f in self._analyses}
-        self._empty: set[bytes] = set()
+        self._part: dict[str, dict[bytes, tuple[set[int], int]]] = {}
+        """Of videos that are not whole: the shards that have landed, and of how many."""
+        self._frame_counts: dict[bytes, int] = {}
+        self._lacking: set[bytes] = set()
+        """Videos of which frames could not be decoded."""
         for table in DATA_TABLES:
             there = {partition["analysis"] for partition in snapshots[table].partitions()}
             for name in sorted(there - set(self._analyses)):
@@ -127,7 +143,8 @@ class _Audit:
         between = _between(low, high)
         group = Group(self._indexes(between))
         self.report.count("videos", len(group.ids))
-        self._empty |= {_short(i.video_id) for i in group.indexes if not i.frame_count}
+        self._frame_counts |= {_short(i.video_id): i.frame_count for i in group.indexes}
+        lost = self._lost(between)
         shards = self._shards(group, between)
         facts: dict[str, FrameFacts] = {}
         for analysis in self._in_order():
@@ -136,7 +153,11 @@ class _Audit:
             if analysis.table == "frames":
                 sampled = group.sampled(analysis.identity["sampling"])  # type: ignore[arg-type]
                 name = analysis.fingerprint
-                facts[name] = group.frames(name, sampled, landed, batches)
+                grid = analysis.identity.get("clip")
+                facts[name] = group.frames(name, sampled, landed, batches, grid)
+                failed = facts[name].keys[~facts[name].ok]
+                self._lacking |= {_short(group.ids[v]) for v in np.unique(failed >> FRAME_BITS)}
+                group.accounted_for(name, failed, lost)
                 group.check_counts("frames", name, facts[name].keys, landed)
                 self._check_whole(group, shards, name, sampled)
             else:
@@ -155,6 +176,13 @@ class _Audit:
                     self.report.findings.append(Finding("indexes", index.video_id, what))
                 found[index.video_id] = index
         return list(found.values())
+
+    def _lost(self, between: pc.Expression | None) -> pa.Table:
+        """Frame ranges that `failures` names, of the group's videos."""
+        ranges = pc.field("first_frame").is_valid() & pc.field("last_frame").is_valid()
+        wanted = ranges if between is None else ranges & between
+        columns = ["video_id", "first_frame", "last_frame"]
+        return read_table(self.data["failures"], columns, wanted)
 
     def _in_order(self) -> list[RecordedAnalysis]:
         """Frames analyses first: the others are held against them."""
@@ -198,11 +226,15 @@ class _Audit:
     def _note_complete(self, rows: pa.Table) -> None:
         """Remember which videos are whole in which analysis, 32 bytes each."""
         sums = rows.group_by(["analysis", "video_id"]).aggregate(
-            [("shard_index", "count_distinct"), ("shard_count", "max")]
+            [("shard_index", "distinct"), ("shard_count", "max")]
         )
         for row in sums.to_pylist():
-            if row["shard_index_count_distinct"] == row["shard_count_max"]:
-                self._complete.setdefault(row["analysis"], set()).add(_short(row["video_id"]))
+            numbers, count = set(row["shard_index_distinct"]), row["shard_count_max"]
+            name, video = row["analysis"], _short(row["video_id"])
+            if len(numbers) == count:
+                self._complete.setdefault(name, set()).add(video)
+            else:
+                self._part.setdefault(name, {})[video] = numbers, count
 
     def _landed(self, group: Group, shards: pa.Table, analysis: RecordedAnalysis) -> Landed:
         mine = shards.filter(pc.equal(shards.column("analysis"), analysis.fingerprint))
@@ -244,22 +276,50 @@ class _Audit:
     # -- videos -----------------------------------------------------------------------
 
     def check_videos(self) -> None:
-        """Every shard of a video that is ok has landed, in each analysis its row speaks of."""
-        columns = ["uri", "video_id", "status", "analyses", "recorded_at"]
+        """What the rows of `videos` say of each file is so."""
+        columns = ["uri", "video_id", "status", "analyses", "frame_count", "recorded_at"]
         rows = read_table(self.data["videos"], columns)
         newest = latest_rows(keys_of(rows.column("uri")), rows.column("recorded_at"))
         rows = rows.take(pa.array(newest))
-        rows = rows.filter(pc.equal(rows.column("status"), "ok"))
+        rows = rows.filter(rows.column("video_id").is_valid())
         for batch in rows.to_batches(max_chunksize=8192):
             for row in batch.to_pylist():
-                short = _short(row["video_id"])
-                if short in self._empty:
-                    continue
-                for name in row["analyses"]:
-                    if short not in self._complete.get(name, ()):
-                        what = f"{row['uri']} is ok, but not all of its shards have landed"
-                        finding = Finding("videos", row["video_id"], what, analysis=name)
-                        self.report.findings.append(finding)
+                for what, analysis in self._faults(row):
+                    finding = Finding("videos", row["video_id"], what, analysis=analysis)
+                    self.report.findings.append(finding)
+
+    def _faults(self, row: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
+        uri, status, short = row["uri"], row["status"], _short(row["video_id"])
+        count = self._frame_counts.get(short)
+        if count is None:
+            yield f"{uri} has no index", None
+            return
+        if row["frame_count"] != count:
+            yield f"{uri}: frame_count is {row['frame_count']}, its index has {count}", None
+        if status == "ok" and short in self._lacking:
+            yield f"{uri} is ok, but some of its frames could not be decoded", None
+        for name in row["analyses"] if count else ():
+            if short in self._complete.get(name, ()):
+                continue
+            if status == "ok":
+                yield f"{uri} is ok, but not all of its shards have landed", name
+                continue
+            numbers, of = self._part.get(name, {}).get(short, (set(), 0))
+            lost = self._given_up.get((name, short), set()) - numbers
+            if not lost or len(numbers | lost) < of:
+                yield f"{uri} is {status}, but failures do not say what is missing", name
+
+    @cached_property
+    def _given_up(self) -> dict[tuple[str, bytes], set[int]]:
+        """Shards that `failures` names, by analysis and video."""
+        wanted = pc.field("shard_index").is_valid() & pc.field("analysis").is_valid()
+        found: dict[tuple[str, bytes], set[int]] = {}
+        columns = ["analysis", "video_id", "shard_index"]
+        for batch in read_batches(self.data["failures"], columns, wanted):
+            for row in batch.to_pylist():
+                key = row["analysis"], _short(row["video_id"])
+                found.setdefault(key, set()).add(row["shard_index"])
+        return found
 
 
 def _short(video_id: str) -> bytes:

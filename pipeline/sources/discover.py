@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -29,6 +30,15 @@ def discover(inputs: Iterable[str]) -> Iterator[Source | Failure]:
     """
     for name in inputs:
         yield from _expand(name, Path(), seen_lists=())
+
+
+def check_inputs(inputs: Iterable[str]) -> None:
+    """Raise UsageError for a name that is nowhere, before anything is done for the others."""
+    for name in inputs:
+        path = os.path.expanduser(name.removeprefix("@"))
+        there = any(os.path.lexists(path) for path in (os.path.expanduser(name), path))
+        if not there and (name.startswith("@") or not glob.has_magic(name)):
+            raise UsageError(f"input {name}: no such file or folder")
 
 
 def _expand(name: str, base: Path, seen_lists: tuple[str, ...]) -> Iterator[Source | Failure]:
@@ -102,6 +112,9 @@ def _stat(path: str) -> Source | Failure:
         status = os.stat(path)
     except OSError as error:
         return Failure(uri=_uri(path), stage="discover", reason=str(error.strerror))
+    if not stat.S_ISREG(status.st_mode):
+        # Opening a pipe would wait for whoever writes to it.
+        return Failure(uri=_uri(path), stage="discover", reason="not a regular file")
     return Source(uri=_uri(path), stamp=stamp_of(status), size_bytes=status.st_size)
 
 

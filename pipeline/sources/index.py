@@ -9,7 +9,9 @@ pts, whatever order they are stored in.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -42,6 +44,7 @@ def index_video(source: Source, max_pixels: int) -> VideoIndex:
     from av.error import FFmpegError
 
     pts: list[int | None] = []
+    dts: list[int] = []
     is_key: list[bool] = []
     first: VideoFrame | None = None
     with open_for_packets(source, "index") as (container, stream):
@@ -56,6 +59,8 @@ def index_video(source: Source, max_pixels: int) -> VideoIndex:
             if packet.size == 0 or packet.is_discard:
                 continue
             pts.append(packet.pts)
+            if packet.dts is not None:
+                dts.append(packet.dts)
             is_key.append(packet.is_keyframe)
             if first is None:
                 try:
@@ -73,15 +78,16 @@ def index_video(source: Source, max_pixels: int) -> VideoIndex:
             raise VideoError("index", "no frames: the video stream has no packets")
         if first is None:
             raise VideoError("index", "no frame can be decoded")
-        exact = container.format.name not in _WITHOUT_PTS and strictly_ordered(pts)
+        if is_mirrored(first):
+            raise VideoError("index", "the picture is to be shown mirrored, which is not supported")
+        exact = container.format.name not in _WITHOUT_PTS and tell_apart(pts, dts)
         if exact:
             ordered, keyframes = presentation_order(pts, is_key)
             damage = ""
         else:
             rate = stream.average_rate
             step = float(1 / (rate * time_base)) if rate else 1.0
-            ordered, damage = _by_decoding(source, step)
-            keyframes = np.zeros(1, np.int64)
+            ordered, keyframes, damage = _by_decoding(source, step)
         rotation = quarter_turns(first.rotation) * 90
         width, height = first.width, first.height
         if rotation % 180:
@@ -111,9 +117,15 @@ def index_video(source: Source, max_pixels: int) -> VideoIndex:
     return index
 
 
-def strictly_ordered(pts: list[int | None]) -> bool:
-    """Whether every frame has a pts, and one of its own."""
-    return None not in pts and len(set(pts)) == len(pts)
+def tell_apart(pts: list[int | None], dts: list[int]) -> bool:
+    """Whether pts say which frame is which, and in what order they are shown.
+
+    Not where one is missing or there twice, nor where time goes back: in two transport streams
+    one behind the other, frames of both have a place at the beginning.
+    """
+    if None in pts or len(set(pts)) != len(pts):
+        return False
+    return all(earlier <= later for earlier, later in pairwise(dts))
 
 
 def presentation_order(pts: list[int | None], is_key: list[bool]) -> tuple[np.ndarray, np.ndarray]:
@@ -126,35 +138,36 @@ def presentation_order(pts: list[int | None], is_key: list[bool]) -> tuple[np.nd
     return values[order], keyframes
 
 
-def _by_decoding(source: Source, step: float) -> tuple[np.ndarray, str]:
-    """(pts of all frames that the decoder delivers, what it could not decode)."""
+def _by_decoding(source: Source, step: float) -> tuple[np.ndarray, np.ndarray, str]:
+    """(pts of all frames that the decoder delivers, keyframes, what it could not decode)."""
     from pipeline.sources.frames import DecodeNotes, decoded
 
     notes = DecodeNotes()
     with open_video(source, "index") as (container, stream):
         stream.codec_context.thread_count = 1
-        pts = [frame.pts for frame in decoded(container.demux(stream), notes)]
-    if not pts:
+        frames = [(f.pts, f.key_frame) for f in decoded(container.demux(stream), notes)]
+    if not frames:
         raise VideoError("index", "no frame can be decoded")
+    pts, is_key = zip(*frames, strict=True)
+    keyframes = np.flatnonzero(np.array([True, *is_key[1:]])).astype(np.int64)
     damage = ""
     if notes.corrupt_packets:
         damage = (
             f"{notes.reason()}; without pts to tell them apart, frames are numbered as they come"
         )
-    return filled(pts, step), damage
+    return filled(pts, step), keyframes, damage
 
 
-def filled(pts: list[int | None], step: float) -> np.ndarray:
-    """int64 (n,), ascending: those pts, with the missing ones put evenly between their neighbours.
+def filled(pts: Sequence[int | None], step: float) -> np.ndarray:
+    """int64 (n,): those pts, with the missing ones put evenly between their neighbours.
 
     Args:
-        pts: in the order in which frames are shown; a decoder that had to guess may have them
-            out of order.
+        pts: in the order in which frames are shown, as the decoder says; not always ascending.
         step: pts between two frames, for those before the first and behind the last that is
             known.
     """
     places = np.array([i for i, value in enumerate(pts) if value is not None], dtype=np.float64)
-    known = np.sort(np.array([value for value in pts if value is not None], dtype=np.float64))
+    known = np.array([value for value in pts if value is not None], dtype=np.float64)
     every = np.arange(len(pts), dtype=np.float64)
     if not len(known):
         return np.round(every * step).astype(np.int64)
@@ -183,8 +196,18 @@ def sha256_of(path: str) -> str:
     return digest.hexdigest()
 
 
+def is_mirrored(frame: VideoFrame) -> bool:
+    """Whether a display matrix turns left into right or top into bottom, besides rotating."""
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False
+    # Three rows of three, row by row; the first two by two turn the picture.
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).tolist()
+    return bool(a * d - b * c < 0)
+
+
 def _duration_s(pts: np.ndarray, time_base: float, stream_duration: int | None) -> float:
     """From the first frame's pts to the end of the last, which lasts as long as the others."""
-    shown = int(pts[-1]) - int(pts[0])
+    shown = int(pts.max()) - int(pts[0])
     last = shown / (len(pts) - 1) if len(pts) > 1 else (stream_duration or 0)
     return (shown + last) * time_base

@@ -80,6 +80,12 @@ def clips(n: int, length: int, step: int) -> list[Clip]:
     ]
 
 
+def owners(positions: np.ndarray, n: int, length: int, step: int) -> np.ndarray:
+    """The clip that owns each of the sampled positions, of `n`: int64, as `clips` has it."""
+    lead = (length - step) // 2
+    return np.clip((positions - lead) // step, 0, max(0, clip_count(n, length, step) - 1))
+
+
 def shards(
     clip_list: list[Clip], sampled: np.ndarray, keyframes: np.ndarray, shard_frames: int
 ) -> list[Shard]:

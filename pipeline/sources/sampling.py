@@ -18,7 +18,9 @@ def sampled_frames(index: VideoIndex, sampling: dict[str, object]) -> np.ndarray
     in the tables: `{"stride": 4}`, `{"fps": "30000/1001"}` or `{"keyframes": True}`.
     """
     if "fps" in sampling:
-        return at_rate(index.pts, index.time_base, Fraction(str(sampling["fps"])))
+        # Time that goes back (two streams one behind the other) stands still until it is made up.
+        pts = index.pts if index.exact_pts else np.maximum.accumulate(index.pts)
+        return at_rate(pts, index.time_base, Fraction(str(sampling["fps"])))
     if "keyframes" in sampling:
         return index.keyframes.astype(np.int64)
     return np.arange(0, index.frame_count, int(str(sampling["stride"])), dtype=np.int64)

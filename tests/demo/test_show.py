@@ -6,7 +6,7 @@ from pipeline.demo.corpus import make_corpus
 from pipeline.demo.show import attribute, demo, demo_config
 from pipeline.errors import UsageError
 from pipeline.ledger.reader import Ledger
-from pipeline.run import run
+from pipeline.runner import run
 
 
 def test_the_demo_reaches_its_targets(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from pipeline.config import Config, parse_config
 from pipeline.errors import UsageError
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.verify import verify
-from pipeline.run import run
+from pipeline.runner import run
 from tests.videos import make, uneven
 
 
@@ -142,6 +143,30 @@ def test_another_sampling_is_another_analysis(corpus, tmp_path):
     ledger = Ledger(tmp_path / "out")
     assert ledger.table("frames").num_rows == 12 + 7 + 4
     assert verify(str(tmp_path / "out")).sound
+
+
+def test_readers_see_what_the_last_run_wanted(corpus, tmp_path):
+    output = tmp_path / "out"
+    counts = {}
+    for stride in (1, 5, 1, 5):
+        run(probe(sampling={"stride": stride}), [str(corpus)], output, engine="local")
+        counts.setdefault(stride, Ledger(output).table("frames").num_rows)
+        assert Ledger(output).table("frames").num_rows == counts[stride]
+        assert Ledger(output).table("embeddings").num_rows == counts[stride]
+    assert counts[1] > 4 * counts[5]
+
+
+def test_a_name_that_stays_broken_is_recorded_once(tmp_path):
+    make(tmp_path / "v" / "a.mp4", 10)
+    (tmp_path / "v" / "b.mp4").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "v" / "c.mp4")
+    for _ in range(2):
+        summary = run(probe(), [str(tmp_path / "v")], tmp_path / "out", engine="local")
+        assert summary.exit_code == 3
+    ledger = Ledger(tmp_path / "out")
+    assert (summary.videos_failed_before, summary.videos_done_before) == (2, 1)
+    assert ledger.table("failures").num_rows == 2
+    assert ledger.table("videos").num_rows == 3
 
 
 def test_frames_only(corpus, tmp_path):

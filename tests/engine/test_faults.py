@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.errors import ConfigError, RunAborted, UsageError
 from pipeline.ledger.reader import Ledger
-from pipeline.run import run
+from pipeline.runner import run
 from tests.engine.test_engines import assert_whole, probe
 from tests.videos import make
 

@@ -136,7 +136,7 @@ def test_status_counts(output: str) -> None:
     assert all(a.current and a.videos == 3 and a.frames == 52 for a in found.analyses)
     assert found.rows["frames"] == 52
     assert found.rows["embeddings"] == 51
-    assert found.failures == 0
+    assert found.failures == 1
     assert found.files >= 5
     assert found.size_bytes > 1000
 

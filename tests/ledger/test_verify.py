@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -11,7 +14,9 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UsageError
 from pipeline.ledger.audit import Finding
+from pipeline.ledger.books import Books
 from pipeline.ledger.reader import Ledger
+from pipeline.ledger.status import status
 from pipeline.ledger.store import Store
 from pipeline.ledger.verify import _groups, verify
 from pipeline.records import VideoOutcome
@@ -153,6 +158,41 @@ PLANTED = {
         ),
         ("indexes", None, "more than one index"),
     ),
+    "wrong clip": (
+        lambda o: _update(o, "frames", _of_a(8), clip_index="clip_index + 1"),
+        ("frames", 8, "clip_index"),
+    ),
+    "wrong seconds of an embedding": (
+        lambda o: _update(o, "embeddings", _of_a(8), pts_s="123"),
+        ("embeddings", 8, "pts_s is not that of pts"),
+    ),
+    "wrong seconds of a box": (
+        lambda o: _update(o, "detections", _of_a(8), pts_s="123"),
+        ("detections", 8, "pts_s is not that of pts"),
+    ),
+    "wrong count of frames": (
+        lambda o: _update(o, "videos", f"video_id = '{A}'", frame_count="999"),
+        ("videos", None, "its index has 50"),
+    ),
+    "ok with a frame that failed": (
+        lambda o: _update(o, "frames", _of_a(4), status="'failed'"),
+        ("videos", None, "is ok, but some of its frames"),
+    ),
+    "a frame that failed in silence": (
+        lambda o: _update(o, "frames", _of_a(4), status="'failed'"),
+        ("frames", 4, "failures do not speak of"),
+    ),
+    "failures lost": (
+        lambda o: _delete(o, "failures", "true"),
+        ("frames", 6, "failures do not speak of"),
+    ),
+    "a shard that a partial video lacks in silence": (
+        lambda o: (
+            _update(o, "videos", f"video_id = '{A}'", status="'partial'"),
+            _delete(o, "shards", f"video_id = '{A}' and shard_index = 0"),
+        ),
+        ("videos", None, "failures do not say what is missing"),
+    ),
     "unknown analysis": (
         lambda o: _append_again(o, "embeddings", 4, analysis="0" * 16),
         ("embeddings", None, "does not know"),
@@ -230,6 +270,43 @@ def test_what_a_finding_says() -> None:
     finding = Finding("frames", "ab", "has no row", frame=3, count=2, analysis="f0")
     wanted = "frames, analysis f0, video ab, frame 3: has no row (2 in this video)"
     assert str(finding) == wanted
+
+
+def _file(output: str, table: str) -> Path:
+    return next(Path(Store(output).uri(table)).rglob("*.parquet"))
+
+
+def _remove_file(output: str, table: str) -> None:
+    _file(output, table).unlink()
+
+
+def _cut_file(output: str, table: str) -> None:
+    path = _file(output, table)
+    path.write_bytes(path.read_bytes()[:40])
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda o: _remove_file(o, "frames"), "missing or broken"),
+        (lambda o: _cut_file(o, "shards"), "missing or broken"),
+        (lambda o: shutil.rmtree(Path(o) / "embeddings"), "table embeddings is missing"),
+        (lambda o: shutil.rmtree(Path(o) / "frames" / "_delta_log"), "table frames is missing"),
+    ],
+)
+def test_a_damaged_output_is_said_in_one_line(output: str, damage, said: str) -> None:
+    damage(output)
+    (finding, *_) = [f for f in verify(output).findings if f.table == "output"]
+    assert said in str(finding)
+    assert "\n" not in str(finding)
+
+
+def test_no_rows_are_written_where_a_table_is_gone(output: str) -> None:
+    shutil.rmtree(Path(output) / "embeddings")
+    with pytest.raises(UsageError, match="table embeddings is missing"):
+        Books(output)
+    with pytest.raises(UsageError, match="table embeddings is missing"):
+        status(output)
 
 
 def test_no_output(tmp_path) -> None:

@@ -63,7 +63,18 @@ def run(
             run_ray(job, tracker, address)
     if not corpus.counts:
         raise UsageError(f"no videos in {', '.join(corpus.inputs)}: nothing to do")
+    _make_current(job)
     return summarize(job, tracker)
+
+
+def _make_current(job: Job) -> None:
+    """What this run wanted is what readers see, also where nothing was left to do for it."""
+    from pipeline.ledger.delta import record_analyses
+    from pipeline.ledger.store import Store
+
+    store = Store(job.output)
+    if all(store.exists(analysis.table) for analysis in job.analyses):
+        record_analyses(store, job.analyses, job.run_id)
 
 
 def make_job(config: Config | str | Path, output: str, engine: str | None = None) -> Job:
@@ -84,6 +95,8 @@ def check_output(output: str) -> str:
     """Refuse an output that cannot be a folder of tables."""
     if not output:
         raise UsageError("no output given: name a folder with --output")
+    if "://" in output:
+        raise UsageError(f"output {output}: only local folders can be written")
     if os.path.lexists(output) and not os.path.isdir(output):
         raise UsageError(f"output {output}: is a file; name a folder")
     return output
@@ -93,10 +106,12 @@ def open_corpus(job: Job, inputs: list[str] | tuple[str, ...], *, retry_failed: 
     """The inputs, held against what the output already has."""
     from pipeline.ledger.books import Books
     from pipeline.resume import Corpus
+    from pipeline.sources.discover import check_inputs
 
     chosen = tuple(str(name) for name in inputs) or job.config.inputs
     if not chosen:
         raise UsageError("no input given: name files, folders, globs or lists")
+    check_inputs(chosen)
     return Corpus(job, chosen, Books(job.output), retry_failed)
 
 
