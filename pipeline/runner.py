@@ -50,6 +50,9 @@ def run(
     job = make_job(config, str(output), engine)
     corpus = open_corpus(job, inputs, retry_failed=retry_failed)
     stats = RunStats()
+    if job.config.decode.backend == "opencv":
+        note = "decode.backend = opencv: frames are numbered as OpenCV delivers them, not exactly"
+        stats.notes[note] = 1
     tracker = Tracker(corpus, stats, limit)
     watch = progress.watching(stats) if progress is not None else _unwatched()
     with watch:

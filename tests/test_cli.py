@@ -56,6 +56,18 @@ def test_models_are_loaded_and_told():
     assert "no such folder" in nothing.stderr
 
 
+def test_the_documented_names_stay_what_they_are():
+    import pipeline
+    import pipeline.runner
+
+    for _ in range(2):
+        from pipeline import Ledger, run
+
+        assert callable(pipeline.run)
+        assert run is pipeline.runner.run
+        assert Ledger is pipeline.Ledger
+
+
 def test_run_plan_status_verify(video, tmp_path):
     out, figures = tmp_path / "out", tmp_path / "figures.json"
     plan = frameledger("plan", "configs/probe.yaml", video, "--output", out)

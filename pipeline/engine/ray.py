@@ -10,6 +10,7 @@ driver --- plans, hands out shards, forwards references; touches no pixels and n
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -160,6 +161,7 @@ def connected(job: Job, address: str | None) -> Iterator[Resources]:
                 "include_dashboard": False,
                 "object_store_memory": plan.in_flight_bytes + STORE_HEADROOM_BYTES,
             }
+        _check_address(address)
         # A driver under `uv run` would otherwise send its environment to every worker.
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         try:
@@ -181,6 +183,18 @@ def connected(job: Job, address: str | None) -> Iterator[Resources]:
     finally:
         if ours:
             ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Raise UsageError where nobody listens: Ray itself tries for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        with socket.create_connection((host, int(port)), timeout=10):
+            pass
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"--address {address}: no Ray to be had there: {error}") from None
 
 
 def _check_room(job: Job, total: dict[str, float]) -> None:

@@ -37,7 +37,7 @@ def test_yuv_as_ffmpeg_converts_it(width: int, height: int, bt709: bool, full_ra
 def test_chunks_join_up(monkeypatch: pytest.MonkeyPatch) -> None:
     yuv = random_yuv(5, 64, 48)
     whole = to_rgb(yuv, "cpu")
-    monkeypatch.setattr("pipeline.analyzers.preprocess._CHUNK_PIXELS", 2 * 64 * 48)
+    monkeypatch.setattr("pipeline.analyzers.preprocess.CHUNK_PIXELS", 2 * 64 * 48)
     assert (to_rgb(yuv, "cpu") == whole).all()
 
 

@@ -101,6 +101,15 @@ def test_actors_that_no_machine_has_room_for_are_refused(ray_here, tmp_path, eng
         run(probe(engine=engine), [str(tmp_path / "a.mp4")], tmp_path / "out", engine="ray")
 
 
+def test_an_address_where_nobody_listens_is_refused_at_once(tmp_path, monkeypatch):
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    make(tmp_path / "a.mp4", 10)
+    with pytest.raises(UsageError, match="no Ray to be had there"):
+        run(probe(), [str(tmp_path / "a.mp4")], tmp_path / "out", address="127.0.0.1:9")
+
+
 def test_a_cpu_that_another_holds_is_left_to_it(ray_here, tmp_path):
     @ray_here.remote(num_cpus=1)
     class Other:
