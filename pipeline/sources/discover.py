@@ -13,7 +13,7 @@ from pipeline.records import Failure, Source
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts"),
-    *(".mpg", ".mpeg", ".flv", ".3gp", ".3g2", ".mj2"),
+    *(".mpg", ".mpeg", ".vob", ".flv", ".3gp", ".3g2", ".mj2"),
 )
 """What a folder is searched for. A file named outright is taken whatever it is called."""
 
