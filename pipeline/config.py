@@ -118,6 +118,9 @@ class ModelConfig(_Model):
     revision: str | None = None
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     batch: CountOrAuto = "auto"
+    compile: bool = False
+    """Let torch.compile build the model's kernels: minutes at the start, faster for long runs.
+    Needs a C++ compiler, on a GPU Triton."""
 
 
 class TransformersDetectorConfig(ModelConfig):

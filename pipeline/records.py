@@ -248,6 +248,12 @@ class ClipResult:
     decode_s: float
     analyze_s: dict[str, float] = field(default_factory=dict)
     """Seconds per analyzer name."""
+    steps_s: dict[str, float] = field(default_factory=dict)
+    """Seconds per step of an analyzer, such as `detector.forward`."""
+    host_bytes: int = 0
+    """Resident memory of the process that analyzed it."""
+    device_bytes: int = 0
+    """The most that it has held on its GPU."""
     notes: tuple[str, ...] = ()
     """What a user should hear of, such as batches cut for lack of memory."""
 

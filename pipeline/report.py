@@ -38,6 +38,18 @@ def print_summary(summary: RunSummary) -> None:
     shares = ", ".join(f"{name} {share:.0%}" for name, share in summary.shares.items())
     models = ", ".join(f"{name} {spent:.1f} s" for name, spent in summary.analyze_s.items())
     print(f"time     {shares}" + (f" ({models})" if models else ""))
+    for name, spent in summary.analyze_s.items():
+        steps = {
+            step.removeprefix(f"{name}."): seconds / spent
+            for step, seconds in summary.steps_s.items()
+            if step.startswith(f"{name}.") and spent > 0
+        }
+        if steps:
+            print(f"{name:8} " + ", ".join(f"{step} {share:.0%}" for step, share in steps.items()))
+    memory = f"{summary.host_bytes / 2**20:,.0f} MiB"
+    if summary.device_bytes:
+        memory += f", {summary.device_bytes / 2**20:,.0f} MiB of its GPU"
+    print(f"memory   at most {memory} in a process that analyzes")
     where = f"{summary.engine}, {summary.placement}, {summary.decoders} workers"
     print(f"limit    {summary.limit} [{where}]")
     print(f"output   {summary.output} ({summary.commits} commits, {summary.commit_s:.1f} s)")

@@ -39,6 +39,12 @@ class RunSummary:
     total_s: float
     decode_s: float
     analyze_s: dict[str, float]
+    steps_s: dict[str, float]
+    """Seconds per step of an analyzer, such as `detector.forward`."""
+    host_bytes: int
+    """The most that any process which analyzes has held."""
+    device_bytes: int
+    """The same on its GPU."""
     commit_s: float
     commits: int
     shares: dict[str, float]
@@ -94,6 +100,9 @@ def summarize(job: Job, tracker: Tracker) -> RunSummary:
         total_s=time.perf_counter() - stats.started_at,
         decode_s=stats.decode_s,
         analyze_s=dict(stats.analyze_s),
+        steps_s=dict(stats.steps_s),
+        host_bytes=stats.host_bytes,
+        device_bytes=stats.device_bytes,
         commit_s=stats.commit_s,
         commits=stats.commits,
         shares=shares,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from pipeline.analyzers.steps import StepTimes
 from pipeline.records import PixelFormat
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ class Analyzer(Protocol):
 
         Whoever reads them clears the list.
         """
+        ...
+
+    @property
+    def steps(self) -> StepTimes:
+        """Where the time of `analyze` went; whoever reads it drains it."""
         ...
 
     def identity(self) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ T = TypeVar("T")
 
 _START = ((1280 * 720, 8), (1920 * 1080, 4))
 _START_ABOVE = 2
+_START_BYTES = 8 * 2**30
 """Frames of a first batch by their pixels: what a Mask R-CNN runs in 8 GB."""
+_START_FACTORS = (1 / 8, 4)
+"""How much less or more there may be on a device with less or more free memory."""
 _MOST = 128
 _WORTH = 1.05
 """A batch twice as large has to be faster by this factor to be kept."""
@@ -96,7 +100,9 @@ class Batcher:
         shape = (height, width)
         if shape not in self._learned:
             auto = self._configured == "auto"
-            size = start_size(height * width) if auto else int(self._configured)
+            size = (
+                int(self._configured) if auto is False else start_size(height * width, free_bytes())
+            )
             self._learned[shape] = _Learned(size, settled=not auto)
         return self._learned[shape]
 
@@ -128,9 +134,21 @@ class Batcher:
         self.notes.append(f"{where}, went on with {learned.size}")
 
 
-def start_size(pixels: int) -> int:
-    """Frames of a first batch for frames of so many pixels."""
-    return next((size for most, size in _START if pixels <= most), _START_ABOVE)
+def start_size(pixels: int, free: int | None = None) -> int:
+    """Frames of a first batch for frames of so many pixels, and so much free memory of a GPU."""
+    size = next((size for most, size in _START if pixels <= most), _START_ABOVE)
+    if free is None:
+        return size
+    least, most = _START_FACTORS
+    factor = min(max(free / _START_BYTES, least), most)
+    return max(1, int(size * 2.0 ** math.floor(math.log2(factor))))
+
+
+def free_bytes() -> int | None:
+    """Of the GPU in use, None where there is none."""
+    import torch
+
+    return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_initialized() else None
 
 
 def is_out_of_memory(error: Exception) -> bool:

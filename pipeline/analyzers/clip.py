@@ -14,6 +14,7 @@ from pipeline.analyzers.columns import embeddings_table
 from pipeline.analyzers.models import model_identity, resolve_model
 from pipeline.analyzers.precision import autocast
 from pipeline.analyzers.preprocess import Preprocessing
+from pipeline.analyzers.steps import StepTimes
 from pipeline.analyzers.towers import load_tower
 from pipeline.config import ClipEmbedderConfig
 from pipeline.records import PixelFormat
@@ -42,6 +43,7 @@ class ClipEmbedder:
         self._device = ""
         self._model: Any = None
         self.batcher = Batcher(config.batch, self.name)
+        self.steps = StepTimes()
 
     @property
     def notes(self) -> list[str]:
@@ -63,7 +65,11 @@ class ClipEmbedder:
         self._preprocessing = Preprocessing.from_folder(folder)
         self._model, self._features = load_tower(folder, "image")
         self._model.to(device)
+        if self._config.compile:
+            # The last batch of a clip is smaller than the others: one kernel for any size.
+            self._model.compile(dynamic=True)
         self._device = device
+        self.steps.on(device)
 
     def facts(self) -> ModelFacts:
         return facts_of(self._model)
@@ -81,11 +87,14 @@ class ClipEmbedder:
         from torch.nn import functional
 
         with torch.inference_mode():
-            pictures = self._preprocessing.apply(rgb, exact=False)
-            with autocast(self._config.precision, self._device):
-                features = self._features(pixel_values=pictures)
-            unit: np.ndarray = functional.normalize(features.float(), dim=-1).cpu().numpy()
-        return unit
+            with self.steps.step("preprocess"):
+                inputs = self._preprocessing.inputs(rgb, exact=False)
+            with self.steps.step("forward"), autocast(self._config.precision, self._device):
+                features = self._features(**inputs)
+            with self.steps.step("postprocess"):
+                unit = functional.normalize(features.float(), dim=-1)
+                found: np.ndarray = unit.cpu().numpy()
+        return found
 
     def _folder(self) -> Path:
         return resolve_model(self._config.model, self._config.revision)

@@ -67,6 +67,7 @@ DETECTION_HEADS = {
     "rt_detr": _SIGMOID,
     "rt_detr_v2": _SIGMOID,
     "d_fine": _SIGMOID,
+    "rf_detr": _SIGMOID,
     "deimv2": _SIGMOID,
     "conditional_detr": _SIGMOID_100,
     "dab-detr": _SIGMOID_100,

@@ -24,6 +24,7 @@ from pipeline.analyzers.detectron2_model import (
 from pipeline.analyzers.masks import Rle, encode_masks
 from pipeline.analyzers.precision import autocast
 from pipeline.analyzers.resizing import resize
+from pipeline.analyzers.steps import StepTimes
 from pipeline.config import Detectron2Config
 from pipeline.records import PixelFormat
 
@@ -65,6 +66,7 @@ class Detectron2Detector:
         self._device = ""
         self._model: Any = None
         self.batcher = Batcher(config.batch, self.name)
+        self.steps = StepTimes()
 
     @cached_property
     def _files(self) -> Detectron2Files:
@@ -96,6 +98,7 @@ class Detectron2Detector:
         self._edges = (int(node.INPUT.MIN_SIZE_TEST), int(node.INPUT.MAX_SIZE_TEST))
         self._names = dict(enumerate(self._class_names(node)))
         self._device = device
+        self.steps.on(device)
         self._encoder = ThreadPoolExecutor(1, "masks")
 
     def facts(self) -> ModelFacts:
@@ -125,17 +128,19 @@ class Detectron2Detector:
         height, width = rgb.shape[-2:]
         target = shortest_edge_size(height, width, *self._edges)
         with torch.inference_mode():
-            small = resize(rgb, target, "bilinear", exact=True)
-            if self._bgr:
-                small = small.flip(1)
+            with self.steps.step("preprocess"):
+                small = resize(rgb, target, "bilinear", exact=True)
+                if self._bgr:
+                    small = small.flip(1)
             inputs = [{"image": one, "height": height, "width": width} for one in small]
-            with autocast(self._config.precision, self._device):
+            with self.steps.step("forward"), autocast(self._config.precision, self._device):
                 if self._rcnn:
                     # Masks stay small squares: pasting them is not the device's work.
                     raw = self._model.inference(inputs, do_postprocess=False)
                 else:
                     raw = [one["instances"] for one in self._model(inputs)]
-            columns = [self._columns(one, height, width) for one in raw]
+            with self.steps.step("postprocess"):
+                columns = [self._columns(one, height, width) for one in raw]
         local = [np.full(len(one["scores"]), batch.start + n) for n, one in enumerate(columns)]
 
         def joined(name: str) -> np.ndarray:

@@ -5,6 +5,7 @@ Both follow a reference to the level: FFmpeg for RGB, transformers' PIL processo
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,15 +25,16 @@ _RESAMPLE: dict[object, Resample] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 """PIL's numbers, as preprocessor_config.json has them."""
 
 
-def to_rgb(pixels: Pixels, device: str) -> torch.Tensor:
-    """uint8 RGB (N, 3, height, width) on `device`.
+def to_rgb(pixels: Pixels, device: str, uploaded: torch.Tensor | None = None) -> torch.Tensor:
+    """uint8 RGB (N, 3, height, width) on `device`, where `uploaded` has the pixels if it is given.
 
     rgb24 on a CPU is a view of the buffer (channels last in memory). yuv420p is uploaded as it
     is, half the bytes, and converted there: equal to FFmpeg's rgb24 on x86 (see `colors`).
     """
     import torch
 
-    uploaded = _tensor(pixels.data).to(device)
+    if uploaded is None:
+        uploaded = as_tensor(pixels.data).to(device)
     if pixels.format == "rgb24":
         return uploaded.permute(0, 3, 1, 2)
     height, width = pixels.height, pixels.width
@@ -44,7 +46,8 @@ def to_rgb(pixels: Pixels, device: str) -> torch.Tensor:
     return rgb
 
 
-def _tensor(buffer: np.ndarray) -> torch.Tensor:
+def as_tensor(buffer: np.ndarray) -> torch.Tensor:
+    """A view of a decoded buffer, not to be written to."""
     import torch
 
     with warnings.catch_warnings():
@@ -95,6 +98,12 @@ class Preprocessing:
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     """Of the scaled values."""
+    antialias: bool = True
+    """False: scaled levels are resized as floats, each out of its nearest four."""
+    patch_size: int | None = None
+    """Pictures keep their shape and are cut into squares of so many pixels, row by row ..."""
+    max_patches: int = 0
+    """... as many as there can be up to this, filled up with empty ones."""
 
     @classmethod
     def from_folder(cls, folder: Path) -> Preprocessing:
@@ -106,8 +115,13 @@ class Preprocessing:
         path, given = read_processor_config(folder)
         settings = complete_processor_config(path, given)
         fields: dict[str, Any] = {"resample": None}
-        if settings["do_resize"]:
+        if "patch_size" in settings:
+            fields["resample"] = _RESAMPLE.get(settings["resample"])
+            fields["patch_size"] = int(settings["patch_size"])
+            fields["max_patches"] = int(settings["max_num_patches"])
+        elif settings["do_resize"]:
             fields.update(_resizing(path, settings))
+            fields["antialias"] = settings.get("antialias", True)
         if settings["do_center_crop"]:
             fields["crop"] = _crop(path, settings["crop_size"], fields)
         if settings["do_rescale"]:
@@ -119,6 +133,8 @@ class Preprocessing:
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) after resizing and before cropping, rounded as transformers does."""
+        if self.patch_size is not None:
+            return patched_size(height, width, self.patch_size, self.max_patches)
         if self.resample is None:
             return height, width
         if self.height is not None and self.width is not None:
@@ -134,6 +150,14 @@ class Preprocessing:
         new_short, new_long = (side - side % self.side_multiple for side in (new_short, new_long))
         return (new_long, new_short) if width < height else (new_short, new_long)
 
+    def inputs(self, rgb: torch.Tensor, *, exact: bool) -> dict[str, torch.Tensor]:
+        """What the model is called with: `pixel_values`, and for patches which of them there are
+        (`pixel_attention_mask` (N, max_patches)) and how they lie (`spatial_shapes` (N, 2))."""
+        pictures = self.apply(rgb, exact=exact)
+        if self.patch_size is None:
+            return {"pixel_values": pictures}
+        return in_patches(pictures, self.patch_size, self.max_patches)
+
     def apply(self, rgb: torch.Tensor, *, exact: bool) -> torch.Tensor:
         """uint8 (N, 3, height, width) to float32 (N, 3, h, w) on the same device.
 
@@ -142,16 +166,79 @@ class Preprocessing:
         import torch
 
         target = self.resized(*rgb.shape[-2:])
+        if not self.antialias and self.resample is not None:
+            return self._normalised(_interpolated(rgb, target, self.resample, self.scale))
         small = resize(rgb, target, self.resample, exact=exact) if self.resample else rgb
         if self.crop is not None:
             top, left = (have - want for have, want in zip(target, self.crop, strict=True))
             top, left = top // 2, left // 2
             small = small[:, :, top : top + self.crop[0], left : left + self.crop[1]]
+        return self._normalised(small.to(torch.float32).mul_(self.scale))
+
+    def _normalised(self, scaled: torch.Tensor) -> torch.Tensor:
+        """In place, float32 (N, 3, h, w)."""
+        import torch
+
         if self.mean is None or self.std is None:
-            return small.to(torch.float32).mul_(self.scale)
-        mean = torch.tensor(self.mean, device=rgb.device).view(3, 1, 1)
-        std = torch.tensor(self.std, device=rgb.device).view(3, 1, 1)
-        return small.to(torch.float32).mul_(self.scale).sub_(mean).div_(std)
+            return scaled
+        mean = torch.tensor(self.mean, device=scaled.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=scaled.device).view(3, 1, 1)
+        return scaled.sub_(mean).div_(std)
+
+
+def _interpolated(
+    rgb: torch.Tensor, target: tuple[int, int], mode: Resample, scale: float
+) -> torch.Tensor:
+    from torch.nn import functional
+
+    floats = rgb.float().mul_(scale)
+    return functional.interpolate(floats, size=target, mode=mode, align_corners=False)
+
+
+def patched_size(height: int, width: int, patch: int, most: int) -> tuple[int, int]:
+    """(height, width) in whole patches, as large as `most` of them allow.
+
+    Source: transformers, `get_image_size_for_max_num_patches` in
+    models/siglip2/image_processing_pil_siglip2.py: the scale is searched for by halving, and its
+    last step decides about a row of patches more or less.
+    """
+
+    def scaled(scale: float) -> tuple[int, int]:
+        rows, columns = (
+            max(1, math.ceil(side * scale / patch)) * patch for side in (height, width)
+        )
+        return rows, columns
+
+    low, high = 1e-6, 100.0
+    while high - low >= 1e-5:
+        middle = (low + high) / 2
+        rows, columns = scaled(middle)
+        if (rows // patch) * (columns // patch) <= most:
+            low = middle
+        else:
+            high = middle
+    return scaled(low)
+
+
+def in_patches(pictures: torch.Tensor, patch: int, most: int) -> dict[str, torch.Tensor]:
+    """float32 (N, 3, h, w) as squares of `patch` pixels, row by row, each row, column, channel.
+
+    Returns `pixel_values` float32 (N, most, patch * patch * 3), `pixel_attention_mask` int32
+    (N, most) and `spatial_shapes` int64 (N, 2): rows and columns of patches.
+    """
+    import torch
+    from torch.nn import functional
+
+    count, channels, height, width = pictures.shape
+    rows, columns = height // patch, width // patch
+    cells = pictures.view(count, channels, rows, patch, columns, patch)
+    patches = cells.permute(0, 2, 4, 3, 5, 1).reshape(count, rows * columns, -1)
+    there = torch.arange(most, device=pictures.device) < rows * columns
+    return {
+        "pixel_values": functional.pad(patches, (0, 0, 0, most - rows * columns)),
+        "pixel_attention_mask": there.to(torch.int32).expand(count, -1),
+        "spatial_shapes": torch.tensor([[rows, columns]], device=pictures.device).repeat(count, 1),
+    }
 
 
 def _resizing(path: Path, settings: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.analyzers.base import ModelFacts, TableName
 from pipeline.analyzers.colors import yuv_coefficients
 from pipeline.analyzers.columns import embeddings_table
+from pipeline.analyzers.steps import StepTimes
 from pipeline.records import PixelFormat, Pixels
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class ProbeEmbedder:
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self.steps = StepTimes()
 
     def identity(self) -> dict[str, object]:
         return {"backend": "probe", "semantics": self.SEMANTICS}

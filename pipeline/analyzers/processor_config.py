@@ -48,9 +48,20 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "image_mean": [0.5, 0.5, 0.5],
         "image_std": [0.5, 0.5, 0.5],
     },
+    "Siglip2": {
+        **_COMMON,
+        "size": None,
+        "resample": 2,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+        "patch_size": 16,
+        "max_num_patches": 256,
+    },
     "Detr": _DETR,
     "ConditionalDetr": _DETR,
     "DeformableDetr": _DETR,
+    # Resizes scaled floats, as they are.
+    "RfDetr": {**_DETR, "antialias": False},
     # YOLOS cuts the sides down to whole patches.
     "Yolos": {**_DETR, "side_multiple": 16},
     "RTDetr": {
@@ -61,7 +72,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "do_normalize": False,
     },
 }
-_WITH_MAX_SIZE = ("Detr", "ConditionalDetr", "DeformableDetr", "Yolos")
+_WITH_MAX_SIZE = ("Detr", "ConditionalDetr", "DeformableDetr", "RfDetr", "Yolos")
+_OF_PATCHES = ("patch_size", "max_num_patches")
 _KEYS = (*_COMMON, "size", "resample", "image_mean", "image_std")
 
 # Say nothing of the pixels that a model gets here: frames are RGB already, and frames of one
@@ -132,7 +144,7 @@ def complete_processor_config(path: Path, given: dict[str, Any]) -> dict[str, An
     for key, value in given.items():
         if value is None or key in _WITHOUT_EFFECT or (key, value) in _CHANNELS_FIRST:
             continue
-        if key in _KEYS:
+        if key in _KEYS or (key in _OF_PATCHES and key in settings):
             settings[key] = value
         elif key != "max_size" or family not in _WITH_MAX_SIZE:
             raise ConfigError(f"{path}: {key} = {value!r} is not supported")

@@ -27,6 +27,7 @@ _CLIP = _Towers(
     "CLIPVisionModelWithProjection", "CLIPTextModelWithProjection", "image_embeds", "text_embeds"
 )
 _SIGLIP = _Towers("SiglipVisionModel", "SiglipTextModel", "pooler_output", "pooler_output")
+_SIGLIP2 = _Towers("Siglip2VisionModel", "Siglip2TextModel", "pooler_output", "pooler_output")
 _FAMILIES = {
     "clip": _CLIP,
     "clip_vision_model": _CLIP,
@@ -35,6 +36,10 @@ _FAMILIES = {
     "siglip": _SIGLIP,
     "siglip_vision_model": _SIGLIP,
     "siglip_text_model": _SIGLIP,
+    # Pictures in their own shape, cut into patches ("NaFlex").
+    "siglip2": _SIGLIP2,
+    "siglip2_vision_model": _SIGLIP2,
+    "siglip2_text_model": _SIGLIP2,
 }
 """By `model_type` of config.json."""
 

@@ -15,6 +15,7 @@ from pipeline.analyzers.detection_heads import DETECTION_HEADS
 from pipeline.analyzers.models import load_pretrained, model_identity, model_type, resolve_model
 from pipeline.analyzers.precision import autocast
 from pipeline.analyzers.preprocess import Preprocessing
+from pipeline.analyzers.steps import StepTimes
 from pipeline.config import TransformersDetectorConfig
 from pipeline.errors import ConfigError
 from pipeline.records import PixelFormat
@@ -44,6 +45,7 @@ class TransformersDetector:
         self._device = ""
         self._model: Any = None
         self.batcher = Batcher(config.batch, self.name)
+        self.steps = StepTimes()
 
     @property
     def notes(self) -> list[str]:
@@ -68,8 +70,12 @@ class TransformersDetector:
         from transformers import AutoModelForObjectDetection
 
         self._model = load_pretrained(AutoModelForObjectDetection, folder).to(device)
+        if self._config.compile:
+            # The last batch of a clip is smaller than the others: one kernel for any size.
+            self._model.compile(dynamic=True)
         self._class_names = {int(i): str(n) for i, n in self._model.config.id2label.items()}
         self._device = device
+        self.steps.on(device)
 
     def facts(self) -> ModelFacts:
         return facts_of(self._model, tuple(self._class_names.values()))
@@ -97,18 +103,20 @@ class TransformersDetector:
         import torch
 
         with torch.inference_mode():
-            pictures = self._preprocessing.apply(rgb, exact=True)
-            with autocast(self._config.precision, self._device):
+            with self.steps.step("preprocess"):
+                pictures = self._preprocessing.apply(rgb, exact=True)
+            with self.steps.step("forward"), autocast(self._config.precision, self._device):
                 outputs = self._model(pixel_values=pictures)
-            scores, classes, boxes = self._head.best(
-                outputs.logits.float(), outputs.pred_boxes.float()
-            )
-            bounds = boxes.new_tensor([width, height, width, height])
-            boxes = torch.minimum((boxes * bounds).clamp_(min=0), bounds)
-            keep = scores > self._config.threshold
-            frame = keep.nonzero()[:, 0] + first
-            kept = (frame, boxes[keep], scores[keep], classes[keep])
-            return [column.cpu().numpy() for column in kept]
+            with self.steps.step("postprocess"):
+                scores, classes, boxes = self._head.best(
+                    outputs.logits.float(), outputs.pred_boxes.float()
+                )
+                bounds = boxes.new_tensor([width, height, width, height])
+                boxes = torch.minimum((boxes * bounds).clamp_(min=0), bounds)
+                keep = scores > self._config.threshold
+                frame = keep.nonzero()[:, 0] + first
+                kept = (frame, boxes[keep], scores[keep], classes[keep])
+                return [column.cpu().numpy() for column in kept]
 
     def _folder(self) -> Path:
         folder = resolve_model(self._config.model, self._config.revision)

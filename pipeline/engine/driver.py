@@ -17,6 +17,7 @@ from ray.exceptions import RayActorError, RayError
 
 from pipeline.engine.job import Job
 from pipeline.engine.lanes import Indexing, Lane, Stream, Work
+from pipeline.engine.metrics import RunMetrics
 from pipeline.engine.ray_errors import died, explain, get, last_line, started
 from pipeline.engine.roster import Models, Roster, id_of
 from pipeline.engine.sizing import Sizing, clip_bytes
@@ -53,6 +54,7 @@ class Driver:
     sizing: Sizing
     collector: Any
     roster: Roster
+    metrics: RunMetrics
     _ready: deque[Work] = field(default_factory=deque)
     _to_index: deque[tuple[Candidate, int]] = field(default_factory=deque)
     """Videos without an index, with the tries that they have cost."""
@@ -327,6 +329,7 @@ class Driver:
             self._shard_error(stream, error)
             return
         self.tracker.acknowledge(ack)
+        self.metrics.saw(ack, self.tracker.stats)
         if ack.ended is not None and not stream.failed:
             self._streams.remove(stream)
             # All its results are in: the worker has returned from it, or is about to.

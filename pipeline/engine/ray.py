@@ -22,6 +22,7 @@ from pipeline.engine.collect import Collector
 from pipeline.engine.driver import Driver
 from pipeline.engine.job import Job
 from pipeline.engine.lanes import Lane
+from pipeline.engine.metrics import RunMetrics
 from pipeline.engine.roster import Models, Roster
 from pipeline.engine.sizing import Resources, Sizing, size
 from pipeline.engine.tracker import Ack, Report, Tracker
@@ -31,6 +32,10 @@ from pipeline.records import ClipPixels, Parcel, ShardEnd, ShardTask, Source, Vi
 
 STORE_HEADROOM_BYTES = 128 * 2**20
 """Object store beyond the pixels in flight: results, indexes, Ray's own objects."""
+
+
+AT_ONCE_ON_GPU = 2
+"""Clips in an analyzer's hands: one is computed while the next is copied to the GPU."""
 
 
 @ray.remote
@@ -132,7 +137,7 @@ def run_ray(job: Job, tracker: Tracker, address: str | None = None) -> None:
         stats = tracker.stats
         stats.engine, stats.placement = "ray", sizing.placement
         stats.decoders, stats.analyzers = sizing.workers, sizing.analyzers
-        driver = Driver(job, tracker, sizing, *_start(job, sizing))
+        driver = Driver(job, tracker, sizing, *_start(job, sizing), RunMetrics(job.run_id))
         try:
             driver.work(first)
         except BaseException:
@@ -228,7 +233,9 @@ def _start(job: Job, sizing: Sizing) -> tuple[Any, Roster]:
     ]
     analyzer: Any = AnalyzerActor
     analyzers = [
-        analyzer.options(num_cpus=0, num_gpus=gpus, **forever).remote(job, sizing)
+        analyzer.options(
+            num_cpus=0, num_gpus=gpus, max_concurrency=AT_ONCE_ON_GPU if gpus else 1, **forever
+        ).remote(job, sizing)
         for _ in range(sizing.analyzers)
     ]
     return collector, Roster([Lane(worker) for worker in workers], list(map(Models, analyzers)))

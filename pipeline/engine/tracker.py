@@ -45,6 +45,12 @@ class RunStats:
     peak_in_flight_bytes: int = 0
     decode_s: float = 0.0
     analyze_s: dict[str, float] = field(default_factory=dict)
+    steps_s: dict[str, float] = field(default_factory=dict)
+    """Seconds per step of an analyzer, such as `detector.forward`."""
+    host_bytes: int = 0
+    """The most that any process which analyzes has held."""
+    device_bytes: int = 0
+    """The same on its GPU."""
     commit_s: float = 0.0
     commits: int = 0
     started_at: float = field(default_factory=time.perf_counter)
@@ -70,8 +76,10 @@ class RunStats:
         self.clips += ack.clips
         self.frames_seen += ack.frames
         self.decode_s += ack.decode_s
-        for name, seconds in ack.analyze_s.items():
-            self.analyze_s[name] = self.analyze_s.get(name, 0.0) + seconds
+        _add(self.analyze_s, ack.analyze_s)
+        _add(self.steps_s, ack.steps_s)
+        self.host_bytes = max(self.host_bytes, ack.host_bytes)
+        self.device_bytes = max(self.device_bytes, ack.device_bytes)
         self.last_result_at = time.perf_counter()
 
     @property
@@ -100,6 +108,9 @@ class Ack:
     frames: int = 0
     decode_s: float = 0.0
     analyze_s: dict[str, float] = field(default_factory=dict)
+    steps_s: dict[str, float] = field(default_factory=dict)
+    host_bytes: int = 0
+    device_bytes: int = 0
     ended: ShardEnd | None = None
     """Set once the shard is whole: all its clips and its end are here."""
     rows: dict[str, int] = field(default_factory=dict)
@@ -115,8 +126,15 @@ class Ack:
         self.notes += result.notes
         self.frames += len(result.positions)
         self.decode_s += result.decode_s
-        for name, seconds in result.analyze_s.items():
-            self.analyze_s[name] = self.analyze_s.get(name, 0.0) + seconds
+        _add(self.analyze_s, result.analyze_s)
+        _add(self.steps_s, result.steps_s)
+        self.host_bytes = max(self.host_bytes, result.host_bytes)
+        self.device_bytes = max(self.device_bytes, result.device_bytes)
+
+
+def _add(sums: dict[str, float], more: dict[str, float]) -> None:
+    for name, value in more.items():
+        sums[name] = sums.get(name, 0.0) + value
 
 
 @dataclass

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 
 from pipeline.analyzers.base import Analyzer
 from pipeline.engine.job import Job
@@ -15,6 +18,7 @@ from pipeline.records import (
     ClipResult,
     Parcel,
     PixelFormat,
+    Pixels,
     ShardEnd,
     ShardTask,
     Source,
@@ -23,10 +27,20 @@ from pipeline.records import (
 from pipeline.sources.decode import BufferPool, decode_shard
 from pipeline.sources.index import index_video
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipeline.analyzers.frames import FrameBatch
+
 PARCEL_S = 0.5
 PARCEL_BYTES = 2**20
 """Results are sent after so long, or so many: seldom enough to cost nothing, often enough for
 progress to be seen and for memory to stay small."""
+
+
+WARM_UP_SIZE = (360, 640)
+
+_PROCESS = psutil.Process()
 
 
 class Decoder:
@@ -71,6 +85,7 @@ class AnalyzerGroup:
         self._members: dict[str, Analyzer] = {
             names[member.name]: member for member in build_analyzers(job.config)
         }
+        self._one_at_a_time = threading.Lock()
 
     def setup(self) -> None:
         """Load every model. Raises ConfigError where one cannot be."""
@@ -80,24 +95,39 @@ class AnalyzerGroup:
             torch.set_num_threads(self._threads)
         for member in self._members.values():
             member.setup(self._device)
+            if self._device != "cpu":
+                warm_up(member)
 
     def analyze(self, clip: ClipPixels, analyses: tuple[str, ...]) -> ClipResult:
         """Run the analyzers that are due on the frames that the clip owns.
 
-        Raises VideoError("analyze", reason) with the analyzer's name where one fails.
+        May be called from two threads: pixels are then copied to a GPU while the clip before them
+        is computed. Raises VideoError("analyze", reason) with the analyzer's name where one fails.
         """
-        import pyarrow as pa
-
         from pipeline.analyzers.frames import FrameBatch
 
-        tables: dict[str, list[pa.Table]] = {name: [] for name in analyses if name in self._members}
+        parts = [(positions, FrameBatch(pixels)) for positions, pixels in clip.owned()]
+        if any(self._members[name].pixel_format == "rgb24" for name in self._due(analyses)):
+            for _, frames in parts:
+                frames.upload(self._device)
+        with self._one_at_a_time:
+            return self._analyze(clip, parts, self._due(analyses))
+
+    def _due(self, analyses: tuple[str, ...]) -> list[str]:
+        return [name for name in analyses if name in self._members]
+
+    def _analyze(
+        self, clip: ClipPixels, parts: list[tuple[np.ndarray, FrameBatch]], due: list[str]
+    ) -> ClipResult:
+        import pyarrow as pa
+
+        tables: dict[str, list[pa.Table]] = {name: [] for name in due}
         spent = {self._members[name].name: 0.0 for name in tables}
         positions, sizes = [], []
-        for part_positions, pixels in clip.owned():
+        for part_positions, frames in parts:
             positions.append(part_positions)
-            size = np.array([[pixels.width, pixels.height]], dtype=np.int32)
-            sizes.append(np.repeat(size, len(pixels), axis=0))
-            frames = FrameBatch(pixels)
+            size = np.array([[frames.width, frames.height]], dtype=np.int32)
+            sizes.append(np.repeat(size, len(frames), axis=0))
             for name in tables:
                 started = time.perf_counter()
                 rows = self._run(self._members[name], frames)
@@ -115,8 +145,25 @@ class AnalyzerGroup:
             rows={name: pa.concat_tables(parts) for name, parts in tables.items() if parts},
             decode_s=clip.decode_s,
             analyze_s=spent,
+            steps_s=self._steps(due),
+            host_bytes=_PROCESS.memory_info().rss,
+            device_bytes=self._device_bytes(),
             notes=tuple(self._drained()),
         )
+
+    def _steps(self, due: list[str]) -> dict[str, float]:
+        return {
+            f"{member.name}.{step}": seconds
+            for member in (self._members[name] for name in due)
+            for step, seconds in member.steps.drain().items()
+        }
+
+    def _device_bytes(self) -> int:
+        if self._device == "cpu":
+            return 0
+        import torch
+
+        return int(torch.cuda.max_memory_allocated())
 
     def _drained(self) -> Iterator[str]:
         for member in self._members.values():
@@ -124,7 +171,7 @@ class AnalyzerGroup:
             member.notes.clear()
 
     @staticmethod
-    def _run(member: Analyzer, frames):  # type: ignore[no-untyped-def]
+    def _run(member: Analyzer, frames: FrameBatch) -> pa.Table:
         try:
             return member.analyze(frames)
         except FrameledgerError:
@@ -134,6 +181,16 @@ class AnalyzerGroup:
             # engine decides whether to try again.
             line = " ".join(str(error).split())[:500]
             raise VideoError("analyze", f"{member.name}: {type(error).__name__}: {line}") from error
+
+
+def warm_up(member: Analyzer) -> None:
+    """Run a model once on a black frame: a GPU loads its kernels on first use, which would count
+    as the speed of the first batches."""
+    from pipeline.analyzers.frames import FrameBatch
+
+    black = np.zeros((1, *WARM_UP_SIZE, 3), dtype=np.uint8)
+    member.analyze(FrameBatch(Pixels(black, "rgb24", WARM_UP_SIZE[1], WARM_UP_SIZE[0])))
+    member.steps.drain()
 
 
 class FusedWorker:

@@ -100,3 +100,11 @@ def test_the_cpu_allocators_error_is_known():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("gib", "frames"), [(None, 8), (8, 8), (15, 8), (16, 16), (141, 32), (5, 4), (0.5, 1)]
+)
+def test_the_first_batch_goes_by_free_memory(gib: float | None, frames: int) -> None:
+    free = None if gib is None else int(gib * 2**30)
+    assert start_size(1280 * 720, free) == frames
