@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,11 @@ def test_a_model_that_embeds_no_images(tmp_path: Path) -> None:
     tiny.save_detector(tmp_path, "detr")
     with pytest.raises(ConfigError, match="embeds no images"):
         embedder(tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_model_says_the_same(clip_folder: Path, frames: np.ndarray) -> None:
+    batch = FrameBatch(tiny.rgb_pixels(frames))
+    expected = matrix(embedder(clip_folder, batch=2).analyze(batch))
+    found = matrix(embedder(clip_folder, batch=2, compile=True).analyze(batch))
+    assert cosines(found, expected).min() > 0.99999
