@@ -65,6 +65,10 @@ class Analyzer(Protocol):
         """
         ...
 
+    def weights_bytes(self) -> int:
+        """Size of the files that `setup` will load."""
+        ...
+
     def setup(self, device: str) -> None:
         """Load the model onto `device` ("cpu" or "cuda") and put it in inference mode."""
         ...

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.analyzers.base import ModelFacts, TableName, facts_of
 from pipeline.analyzers.batching import Batcher
 from pipeline.analyzers.columns import embeddings_table
-from pipeline.analyzers.models import model_identity, resolve_model
+from pipeline.analyzers.models import model_identity, resolve_model, weight_files
 from pipeline.analyzers.precision import autocast
 from pipeline.analyzers.preprocess import Preprocessing
 from pipeline.analyzers.steps import StepTimes
@@ -58,6 +58,9 @@ class ClipEmbedder:
             "preprocessing": asdict(Preprocessing.from_folder(folder)),
             "precision": self._config.precision,
         }
+
+    def weights_bytes(self) -> int:
+        return sum(file.stat().st_size for file in weight_files(self._folder()))
 
     def setup(self, device: str) -> None:
         """Load the model. Raises ConfigError where it cannot be found or embeds no images."""

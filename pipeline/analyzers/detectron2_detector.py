@@ -89,6 +89,9 @@ class Detectron2Detector:
             "precision": self._config.precision,
         }
 
+    def weights_bytes(self) -> int:
+        return self._files.weights.stat().st_size
+
     def setup(self, device: str) -> None:
         """Load the model. Raises ConfigError where it cannot be found or is no whole detector."""
         node = model_config(self._config, self._files.config)

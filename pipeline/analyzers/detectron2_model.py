@@ -6,6 +6,7 @@ Detectron2 is not on the package index and is optional; everything else works wi
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -42,7 +43,11 @@ class Detectron2Files:
 def require_detectron2() -> None:
     """Raise ConfigError where Detectron2 cannot be imported, saying how to get it."""
     try:
-        import detectron2.layers  # noqa: F401
+        with warnings.catch_warnings():
+            # Of torch, about how Detectron2 is written.
+            warnings.simplefilter("ignore")
+            import detectron2.layers
+            import detectron2.modeling  # noqa: F401
     except ImportError as error:
         missing = getattr(error, "name", None) or ""
         if missing.split(".")[0] == "detectron2" and not missing.endswith("_C"):

@@ -46,6 +46,9 @@ class ProbeEmbedder:
     def identity(self) -> dict[str, object]:
         return {"backend": "probe", "semantics": self.SEMANTICS}
 
+    def weights_bytes(self) -> int:
+        return 0
+
     def setup(self, device: str) -> None:
         """Nothing to load; the grid is computed on the CPU whatever the device."""
 

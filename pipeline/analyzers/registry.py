@@ -29,3 +29,8 @@ def build_analyzers(config: Config) -> list[Analyzer]:
 
         members.append(ClipEmbedder(config.embedder))
     return members
+
+
+def weights_bytes(config: Config) -> int:
+    """Size of all files of weights that a process with these analyzers loads."""
+    return sum(member.weights_bytes() for member in build_analyzers(config))

@@ -12,7 +12,13 @@ from pipeline.analyzers.base import ModelFacts, TableName, facts_of
 from pipeline.analyzers.batching import Batcher
 from pipeline.analyzers.columns import detections_table
 from pipeline.analyzers.detection_heads import DETECTION_HEADS
-from pipeline.analyzers.models import load_pretrained, model_identity, model_type, resolve_model
+from pipeline.analyzers.models import (
+    load_pretrained,
+    model_identity,
+    model_type,
+    resolve_model,
+    weight_files,
+)
 from pipeline.analyzers.precision import autocast
 from pipeline.analyzers.preprocess import Preprocessing
 from pipeline.analyzers.steps import StepTimes
@@ -61,6 +67,9 @@ class TransformersDetector:
             "threshold": self._config.threshold,
             "precision": self._config.precision,
         }
+
+    def weights_bytes(self) -> int:
+        return sum(file.stat().st_size for file in weight_files(self._folder()))
 
     def setup(self, device: str) -> None:
         """Load the model. Raises ConfigError where it cannot be found or is no whole detector."""

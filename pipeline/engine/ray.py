@@ -18,6 +18,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from pipeline.analyzers.registry import weights_bytes
 from pipeline.engine.collect import Collector
 from pipeline.engine.driver import Driver
 from pipeline.engine.job import Job
@@ -133,7 +134,7 @@ def run_ray(job: Job, tracker: Tracker, address: str | None = None) -> None:
     if first is None:
         return  # Nothing is due: do not start a cluster to find that out.
     with connected(job, address) as resources:
-        sizing = size(job.config, resources)
+        sizing = size(job.config, resources, weights_bytes(job.config))
         stats = tracker.stats
         stats.engine, stats.placement = "ray", sizing.placement
         stats.decoders, stats.analyzers = sizing.workers, sizing.analyzers
@@ -160,7 +161,8 @@ def connected(job: Job, address: str | None) -> Iterator[Resources]:
         options: dict[str, Any] = {}
         if address == "local":
             cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-            plan = size(job.config, Resources(cpus or os.cpu_count() or 1, 0, memory))
+            here = Resources(cpus or os.cpu_count() or 1, 0, memory)
+            plan = size(job.config, here, weights_bytes(job.config))
             options = {
                 "num_cpus": cpus,
                 "include_dashboard": False,

@@ -10,7 +10,10 @@ from pipeline.errors import ConfigError
 
 PROCESS_BYTES = 700 * 2**20
 """Private memory of one actor with small models loaded and its clips in hand: measured 250 MB with
-the probe and 620 MB with torch and both demo models; large models come on top."""
+the probe and 620 MB with torch and both demo models."""
+TIMES_WEIGHTS = 2
+"""What full-size models take on top, in sizes of their files: 1.6 GB were measured with RT-DETR v2
+R18 and CLIP B/32 (0.7 GB of files), 2.0 GB with Mask R-CNN R50-FPN in place of RT-DETR."""
 BASE_BYTES = 600 * 2**20
 """The driver, the collector and Ray's own daemons."""
 
@@ -40,8 +43,10 @@ class Sizing:
     """Decoded pixels that may exist between decoders and analyzers at once."""
 
 
-def size(config: Config, resources: Resources) -> Sizing:
+def size(config: Config, resources: Resources, weights_bytes: int = 0) -> Sizing:
     """Choose placement, counts and memory; what the configuration says is taken as it is.
+
+    `weights_bytes` is the size of the files that each process with models loads.
 
     Raises ConfigError where the memory limit does not carry a single worker.
     """
@@ -63,16 +68,18 @@ def size(config: Config, resources: Resources) -> Sizing:
         analyzers = engine.analyzers if isinstance(engine.analyzers, int) else 1
         if engine.analyzers == "auto" and device == "cuda":
             analyzers = max(1, int(resources.gpus / engine.gpus_per_analyzer))
-    room = limit - in_flight - BASE_BYTES - analyzers * PROCESS_BYTES
+    with_models = PROCESS_BYTES + TIMES_WEIGHTS * weights_bytes
+    worker = PROCESS_BYTES if placement == "split" else with_models
+    room = limit - in_flight - BASE_BYTES - analyzers * with_models
     workers = engine.workers if isinstance(engine.workers, int) else cpus
-    if room < PROCESS_BYTES:
-        needed = BASE_BYTES + (analyzers + 1) * PROCESS_BYTES + in_flight
+    if room < worker:
+        needed = BASE_BYTES + analyzers * with_models + worker + in_flight
         raise ConfigError(
             f"memory.limit = {_gib(limit)}: too little for one worker with memory.in_flight "
             f"= {_gib(in_flight)}; give at least {_gib(needed)}"
         )
     if engine.workers == "auto":
-        workers = min(workers, int(room // PROCESS_BYTES))
+        workers = min(workers, int(room // worker))
     busy = analyzers if placement == "split" else workers
     threads = max(1, cpus // max(1, busy))
     return Sizing(placement, device, workers, analyzers, threads, limit, in_flight)

@@ -15,6 +15,14 @@ def sized(cpus: float, gpus: float, gib: float, **engine: object):
     return size(config, Resources(cpus, gpus, int(gib * GIB)))
 
 
+def test_large_models_are_fewer():
+    config = parse_config({}, where="test")
+    one = size(config, Resources(64, 0, 64 * GIB), GIB)
+    few = size(config, Resources(64, 0, 64 * GIB))
+    assert one.workers < few.workers < 64
+    assert one.workers * (PROCESS_BYTES + 2 * GIB) < 32 * GIB
+
+
 def test_without_a_gpu_workers_are_fused_one_per_cpu():
     found = sized(8, 0, 64)
     assert (found.placement, found.device, found.workers, found.analyzers) == ("fused", "cpu", 8, 0)
