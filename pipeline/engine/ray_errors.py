@@ -11,12 +11,17 @@ from pipeline.errors import FrameledgerError, RunAborted, VideoError
 
 
 def get(ref: Any) -> Any:
-    """`ray.get`, with a user's error raised as itself."""
+    """`ray.get`, with a user's error raised as itself, be it of a task or of an actor's start."""
     try:
         return ray.get(ref)
     except RayTaskError as error:
         if isinstance(error.cause, FrameledgerError):
             raise error.cause from None
+        raise
+    except RayActorError as error:
+        cause = user_error(error)
+        if cause is not None:
+            raise cause from None
         raise
 
 
@@ -25,9 +30,6 @@ def started(ref: Any, what: str) -> None:
     try:
         get(ref)
     except RayActorError as error:
-        cause = user_error(error)
-        if cause is not None:
-            raise cause from None
         raise RunAborted(f"{what}: {last_line(error)}") from None
 
 

@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import RayActorError
 
 from pipeline.engine.lanes import Lane
-from pipeline.engine.ray_errors import get, last_line, user_error
+from pipeline.engine.ray_errors import get, last_line
 from pipeline.errors import RunAborted
 
 STARTS = 3
@@ -66,9 +66,6 @@ class Roster:
         try:
             get(ref)
         except RayActorError as error:
-            cause = user_error(error)
-            if cause is not None:
-                raise cause from None
             failed = self._failed[id(member)] = self._failed.get(id(member), 0) + 1
             if failed >= STARTS:
                 raise RunAborted(f"a worker could not start: {last_line(error)}") from None

@@ -109,9 +109,19 @@ class AnalyzerGroup:
         parts = [(positions, FrameBatch(pixels)) for positions, pixels in clip.owned()]
         if any(self._members[name].pixel_format == "rgb24" for name in self._due(analyses)):
             for _, frames in parts:
-                frames.upload(self._device)
+                self._upload(frames)
         with self._one_at_a_time:
             return self._analyze(clip, parts, self._due(analyses))
+
+    def _upload(self, frames: FrameBatch) -> None:
+        from pipeline.analyzers.batching import is_out_of_memory
+
+        try:
+            frames.upload(self._device)
+        except Exception as error:
+            # No room beside the clip that is computed: it is copied when its turn comes.
+            if not is_out_of_memory(error):
+                raise
 
     def _due(self, analyses: tuple[str, ...]) -> list[str]:
         return [name for name in analyses if name in self._members]

@@ -202,13 +202,12 @@ class Group:
         known = at < len(sampled)
         known[known] = sampled[at[known]] == keys[known]
         keys, number, at = keys[known], number[known], at[known]
-        videos = keys >> FRAME_BITS
-        for video in np.unique(videos):
-            begin, end = np.searchsorted(sampled, [video << FRAME_BITS, (video + 1) << FRAME_BITS])
-            mine = videos == video
-            true = owners(at[mine] - begin, int(end - begin), grid["length"], grid["stride"])
-            wrong = keys[mine][number[mine] != true]
-            self.report("frames", analysis, wrong, "clip_index is not the clip that owns the frame")
+        video = keys >> FRAME_BITS
+        begin = np.searchsorted(sampled, video << FRAME_BITS)
+        end = np.searchsorted(sampled, (video + 1) << FRAME_BITS)
+        true = owners(at - begin, end - begin, grid["length"], grid["stride"])
+        what = "clip_index is not the clip that owns the frame"
+        self.report("frames", analysis, keys[number != true], what)
 
     def accounted_for(self, analysis: str, failed: np.ndarray, lost: pa.Table) -> None:
         """Each of the `failed` keys lies in a range that `lost`, rows of failures, names."""

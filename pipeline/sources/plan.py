@@ -80,10 +80,15 @@ def clips(n: int, length: int, step: int) -> list[Clip]:
     ]
 
 
-def owners(positions: np.ndarray, n: int, length: int, step: int) -> np.ndarray:
-    """The clip that owns each of the sampled positions, of `n`: int64, as `clips` has it."""
+def owners(positions: np.ndarray, n: np.ndarray | int, length: int, step: int) -> np.ndarray:
+    """The clip that owns each of the sampled positions, as `clips` has it.
+
+    Args:
+        positions: int64, each of them among the `n` (above 0) of its video.
+    """
     lead = (length - step) // 2
-    return np.clip((positions - lead) // step, 0, max(0, clip_count(n, length, step) - 1))
+    last = np.maximum(0, -(-(n - length) // step))
+    return np.clip((positions - lead) // step, 0, last)
 
 
 def shards(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.records import Source, VideoIndex
-from pipeline.sources.plan import Grid, clip_count, clips, plan_video, sampled_frames
+from pipeline.sources.plan import Grid, clip_count, clips, owners, plan_video, sampled_frames
 
 SOURCE = Source("/videos/a.mp4", "1:1", 1)
 
@@ -80,6 +80,15 @@ def test_windows_have_their_length_and_only_the_last_is_short(n, length, data):
     if made:
         assert made[-1].stop == n
         assert 0 < made[-1].stop - made[-1].start <= length
+
+
+@given(st.integers(1, 500), st.integers(1, 60), st.data())
+def test_owners_are_those_of_the_clips(n, length, data):
+    step = data.draw(st.integers(1, length))
+    expected = np.empty(n, np.int64)
+    for clip in clips(n, length, step):
+        expected[clip.own_start : clip.own_stop] = clip.clip_index
+    np.testing.assert_array_equal(owners(np.arange(n), n, length, step), expected)
 
 
 def test_owner_is_the_window_with_the_most_context():
