@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import VideoError
 from pipeline.records import Source
@@ -70,18 +70,25 @@ def _opened(source: Source, stage: str, more: dict[str, str]) -> Iterator[InputC
 
     try:
         # "file:" keeps FFmpeg from reading a protocol into a name such as `concat:a.mp4`.
-        # metadata_errors: titles in some other encoding are no reason to lose a video.
         with av.open(
             "file:" + source.uri,
             options=_OPTIONS | more,
             timeout=(_OPEN_TIMEOUT_S, _OPEN_TIMEOUT_S),
-            metadata_errors="replace",
+            **_lenient_metadata(),
         ) as container:
             yield container
     except FFmpegError as error:
         raise VideoError(stage, _reason(error)) from None
     except OSError as error:
         raise VideoError(stage, str(error.strerror or error)) from None
+
+
+def _lenient_metadata() -> dict[str, Any]:
+    """Titles in some other encoding are no reason to lose a video. PyAV 19 reads them without
+    being asked to, and no longer knows the option."""
+    import av
+
+    return {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 def check_unchanged(source: Source, stage: str) -> None:

@@ -176,3 +176,21 @@ def with_its_index_first(path: Path, other: Path) -> Path:
                     packet.stream = stream
                     output.mux(packet)
     return other
+
+
+def test_a_title_in_another_encoding_is_no_reason_to_lose_a_video(tmp_path):
+    import av
+
+    path = make(tmp_path / "a.mkv", 10)
+    titled = tmp_path / "titled.mkv"
+    with av.open(str(path)) as given, av.open(str(titled), "w") as output:
+        output.metadata["title"] = "Xpqrstu"
+        stream = output.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
+    data = titled.read_bytes()
+    assert b"Xpqrstu" in data
+    titled.write_bytes(data.replace(b"Xpqrstu", b"\xe9\xe8\xe7\xe0\xff\xfe\xfa"))
+    assert index_video(source_of(titled), MAX_PIXELS).frame_count == 10
