@@ -1,4 +1,4 @@
-"""The stages on Ray actors: the only module that imports ray.
+"""The stages on Ray actors. Of the package, only this and the modules it is made of import ray.
 
 driver --- plans, hands out shards, forwards references; touches no pixels and no rows
   |- workers     fused: shard -> stream of clip results

@@ -3,7 +3,7 @@
 Policy for what counts as a frame: every packet of the chosen stream, except those that the
 container marks "discard" (outside an mp4 edit list, a matroska codec delay): players and FFmpeg's
 decoders do not show these, so they have no index. Frames are numbered in presentation order, by
-pts, whatever order they are stored in.
+pts, whatever order they are stored in. Where pts do not tell, a frame is what a decoder delivers.
 """
 
 from __future__ import annotations

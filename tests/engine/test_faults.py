@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -101,13 +103,15 @@ def test_actors_that_no_machine_has_room_for_are_refused(ray_here, tmp_path, eng
         run(probe(engine=engine), [str(tmp_path / "a.mp4")], tmp_path / "out", engine="ray")
 
 
-def test_an_address_where_nobody_listens_is_refused_at_once(tmp_path, monkeypatch):
-    import ray
-
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+def test_an_address_where_nobody_listens_is_refused_at_once(tmp_path):
     make(tmp_path / "a.mp4", 10)
-    with pytest.raises(UsageError, match="no Ray to be had there"):
-        run(probe(), [str(tmp_path / "a.mp4")], tmp_path / "out", address="127.0.0.1:9")
+    # A process of its own: the tests' Ray, once started, would be used whatever the address.
+    command = [sys.executable, "-m", "pipeline", "run", "configs/probe.yaml"]
+    command += [str(tmp_path / "a.mp4"), "-o", str(tmp_path / "out"), "--address", "127.0.0.1:9"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert "--address 127.0.0.1:9: no Ray to be had there" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_cpu_that_another_holds_is_left_to_it(ray_here, tmp_path):
