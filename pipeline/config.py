@@ -16,6 +16,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -51,6 +52,7 @@ def parse_fps(value: object) -> object:
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1)]
 Auto = Literal["auto"]
 CountOrAuto = PositiveInt | Auto
+SecondsOrAuto = PositiveFloat | Auto
 
 
 class _Model(BaseModel):
@@ -165,7 +167,16 @@ class EngineConfig(_Model):
     gpus_per_analyzer: PositiveFloat = 1.0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     attempts: PositiveInt = 3
-    """How often a shard is tried before it becomes a failure."""
+    """How often a shard, or a clip of it, is tried before it becomes a failure."""
+    clip_timeout: SecondsOrAuto = "auto"
+    """Seconds after which a clip that has not come is taken to be stuck: its process is replaced
+    and the clip tried again. auto: by its pixels, see `engine.timing`."""
+    shard_timeout: SecondsOrAuto = "auto"
+    """The same for a whole shard, and below for reading the packets of a video."""
+    index_timeout: SecondsOrAuto = "auto"
+    same_failures: NonNegativeInt = 10
+    """Videos in a row that fail for the same reason, one that lies not in the file, after which
+    the run stops: it is the reason that has to go. 0: never."""
 
 
 class MemoryConfig(_Model):

@@ -34,11 +34,17 @@ class RunAborted(FrameledgerError):
 class VideoError(FrameledgerError):
     """One video (or a range of it) cannot be processed. Becomes a `failures` row, ends no run."""
 
-    def __init__(self, stage: str, reason: str) -> None:
+    def __init__(self, stage: str, reason: str, systemic: bool = False) -> None:
+        """`systemic`: the reason is likely not this video's own, such as a mount that is gone."""
         super().__init__(reason)
         self.stage = stage
         self.reason = reason
+        self.systemic = systemic
 
-    def __reduce__(self) -> tuple[type[VideoError], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[VideoError], tuple[str, str, bool]]:
         # Exceptions cross process borders by pickle, which replays __init__ with self.args.
-        return (VideoError, (self.stage, self.reason))
+        return (type(self), (self.stage, self.reason, self.systemic))
+
+
+class DeviceLost(VideoError):
+    """A GPU does not work in this process any more, whatever comes next: it has to be replaced."""

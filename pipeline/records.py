@@ -144,6 +144,19 @@ def shard_id(fingerprint: str, video_id: str, shard_index: int) -> str:
 
 
 @dataclass(frozen=True)
+class Quarantine:
+    """A clip that was given up, so that the rest of its shard can be had."""
+
+    clip_index: int
+    stage: str
+    """analyze or decode, as far as that is known."""
+    reason: str
+    attempts: int
+    known: bool = False
+    """By an earlier run, which has recorded it."""
+
+
+@dataclass(frozen=True)
 class ShardTask:
     """One shard to decode, and the analyses that still lack it. Never holds pixels."""
 
@@ -155,6 +168,8 @@ class ShardTask:
     shard: Shard
     analyses: tuple[str, ...]
     """Fingerprints of the analyses to write, the frames analysis among them if it is due."""
+    quarantined: tuple[Quarantine, ...] = ()
+    """Clips whose own frames are not to be touched; they are written as failed."""
 
     @property
     def key(self) -> str:
@@ -168,6 +183,22 @@ class ShardTask:
     def frames_of(self, start: int, stop: int) -> np.ndarray:
         """Frame indices of the sampled positions `[start, stop)`."""
         return self.sampled[start - self.base : stop - self.base]
+
+    def own_range(self, clip: Clip) -> tuple[int, int]:
+        """First and last frame index (inclusive) whose rows `clip` writes."""
+        frames = self.frames_of(clip.own_start, clip.own_stop)
+        return int(frames[0]), int(frames[-1])
+
+    def healthy_clips(self) -> list[Clip]:
+        """The clips that are not quarantined, in order."""
+        given_up = {one.clip_index for one in self.quarantined}
+        return [clip for clip in self.shard.clips if clip.clip_index not in given_up]
+
+    def quarantined_clips(self) -> Iterator[tuple[Clip, Quarantine]]:
+        """The clips that were given up, each with why."""
+        by_number = {clip.clip_index: clip for clip in self.shard.clips}
+        for one in self.quarantined:
+            yield by_number[one.clip_index], one
 
 
 @dataclass(frozen=True)
@@ -271,7 +302,8 @@ class ShardEnd:
     attempt: int
     clip_count: int
     missing: tuple[tuple[int, int], ...] = ()
-    """Half-open ranges of frame indices (not positions) that could not be decoded."""
+    """Half-open ranges of frame indices (not positions) that could not be decoded; those of
+    quarantined clips are not among them, since nobody tried."""
     missing_reason: str = ""
     decode_s: float = 0.0
 
@@ -295,6 +327,8 @@ class Failure:
     first_frame: int | None = None
     last_frame: int | None = None
     attempts: int = 1
+    systemic: bool = False
+    """The reason is likely not this video's own."""
 
     @property
     def frame_count(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.engine.job import Job
-from pipeline.records import Failure, ShardTask, Source, VideoIndex
+from pipeline.records import Failure, Quarantine, ShardTask, Source, VideoIndex
 from pipeline.sources.discover import discover
 from pipeline.sources.plan import plan_video
 
@@ -54,6 +54,10 @@ class Corpus:
             self.counts[candidate.state] = self.counts.get(candidate.state, 0) + 1
             yield candidate
 
+    def reopen(self) -> None:
+        """See what has landed since."""
+        self.books = self.books.reopened()
+
     def _unseen(self, failure: Failure) -> Candidate:
         source = Source(failure.uri, "", 0)
         known = self.books.known(source.uri)
@@ -94,13 +98,29 @@ class Corpus:
             failed[fingerprint] = (
                 set() if self.retry_failed else self.books.failed(index.video_id, fingerprint)
             )
+        frames = self.job.analyses[0].fingerprint
+        lost = self.books.quarantined(index.video_id, frames)
         tasks = []
         for task in plan_video(source, index, self.job.grid):
             number = task.shard.shard_index
             due = tuple(f for f in landed if number not in landed[f] and number not in failed[f])
-            if due:
-                tasks.append(replace(task, analyses=due))
+            if not due:
+                continue
+            if lost and number in landed[frames]:
+                # What is failed in the frames that have landed has no rows anywhere.
+                task = replace(task, quarantined=_known(task, lost))
+            tasks.append(replace(task, analyses=due))
         return tasks
+
+
+def _known(task: ShardTask, lost: set[tuple[int, int]]) -> tuple[Quarantine, ...]:
+    """The clips of this shard whose frames (first and last) are known to be lost."""
+    reason = "its frames are marked as failed since an earlier run"
+    return tuple(
+        Quarantine(clip.clip_index, "analyze", reason, 0, known=True)
+        for clip in task.shard.clips
+        if task.own_range(clip) in lost
+    )
 
 
 def _unique(found: Iterable[Source | Failure]) -> Iterator[Source | Failure]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import secrets
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -46,16 +47,19 @@ def run(
     cannot begin or go on; a video that fails is a `failures` row, not an error.
     """
     from pipeline.engine.tracker import RunStats, Tracker
+    from pipeline.ledger.leases import Lease
 
     job = make_job(config, str(output), engine)
+    take_over(job.output)
     corpus = open_corpus(job, inputs, retry_failed=retry_failed)
     stats = RunStats()
     if job.config.decode.backend == "opencv":
         note = "decode.backend = opencv: frames are numbered as OpenCV delivers them, not exactly"
         stats.notes[note] = 1
-    tracker = Tracker(corpus, stats, limit)
+    lease = Lease(job.output, job.run_id, ",".join(job.by_fingerprint()))
+    tracker = Tracker(corpus, stats, limit, lease)
     watch = progress.watching(stats) if progress is not None else _unwatched()
-    with watch:
+    with watch, closing(lease):
         if job.config.engine.name == "local":
             from pipeline.engine.local import run_local
 
@@ -78,6 +82,17 @@ def _make_current(job: Job) -> None:
     store = Store(job.output)
     if all(store.exists(analysis.table) for analysis in job.analyses):
         record_analyses(store, job.analyses, job.run_id)
+
+
+def take_over(output: str) -> None:
+    """Commit what runs that died have left behind, before anything is planned."""
+    from pipeline.ledger.adopt import adopt, has_left
+    from pipeline.ledger.leases import dead_runs, forget, live_runs
+
+    if has_left(output):
+        adopt(output, live_runs(output))
+    for run_id in dead_runs(output):
+        forget(output, run_id)
 
 
 def make_job(config: Config | str | Path, output: str, engine: str | None = None) -> Job:

@@ -61,19 +61,24 @@ class Collector:
         self._ends.pop(task_key, None)
         self._writer.discard(task_key, attempt)
 
-    def record(self, report: Report) -> None:
-        """Keep failures and outcomes; they are committed after the rows they speak of."""
-        for failure in report.failures:
-            self._writer.add_failure(failure)
-        for outcome in report.outcomes:
-            self._writer.add_video(outcome)
+    def record(self, report: Report, number: int = 0) -> None:
+        """Keep failures and outcomes; they are committed after the rows they speak of.
+
+        Args:
+            number: counts the reports of the run from 1; one that comes twice is taken once.
+        """
+        self._writer.add_report(report.failures, report.outcomes, number)
         self._writer.flush_if_due()
 
     def tick(self) -> None:
         """Commit what has waited long enough, though nothing new comes."""
         self._writer.flush_if_due()
 
-    def flush(self) -> tuple[int, float]:
-        """Commit everything that is whole. Returns (commits, seconds in commits) so far."""
+    def flush(self) -> None:
+        """Commit everything that is whole."""
         self._writer.flush()
+
+    def close(self) -> tuple[int, float]:
+        """Commit everything that is whole. Returns (commits, seconds in commits)."""
+        self._writer.close()
         return self._writer.stats.commits, self._writer.stats.commit_s

@@ -8,22 +8,23 @@ reference goes on to the next actor without being looked at. Only acknowledgemen
 from __future__ import annotations
 
 import time
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayError
 
+from pipeline.engine.collector_link import CollectorLink
 from pipeline.engine.job import Job
-from pipeline.engine.lanes import Indexing, Lane, Stream, Work
+from pipeline.engine.lanes import Board, Indexing, Lane, Stream, Work
 from pipeline.engine.metrics import RunMetrics
-from pipeline.engine.ray_errors import died, explain, get, last_line, started
-from pipeline.engine.roster import Models, Roster, id_of
+from pipeline.engine.recovery import Recovery
+from pipeline.engine.roster import Models, Roster
 from pipeline.engine.sizing import Sizing, clip_bytes
-from pipeline.engine.tracker import Ack, Report, Tracker
+from pipeline.engine.tracker import Ack, Tracker
+from pipeline.engine.watchdog import Watchdog
 from pipeline.errors import RunAborted
-from pipeline.records import Failure, ShardTask, Source
+from pipeline.records import ShardTask, Source
 from pipeline.resume import Candidate
 
 READY_SHARDS = 3
@@ -40,8 +41,22 @@ TICK_S = 2.0
 
 
 @dataclass(eq=False)
-class _Analyzing:
+class _Adding:
+    """A result with the collector."""
+
     stream: Stream
+    number: int
+    """How many of the attempt's clips came before it."""
+    models: Models | None = None
+    """Who analyzed it, where that was another than who decoded it."""
+
+
+@dataclass(eq=False)
+class _Analyzing:
+    """A clip with an analyzer."""
+
+    stream: Stream
+    number: int
     models: Models
 
 
@@ -52,17 +67,19 @@ class Driver:
     job: Job
     tracker: Tracker
     sizing: Sizing
-    collector: Any
+    collector: CollectorLink
     roster: Roster
     metrics: RunMetrics
-    _ready: deque[Work] = field(default_factory=deque)
-    _to_index: deque[tuple[Candidate, int]] = field(default_factory=deque)
-    """Videos without an index, with the tries that they have cost."""
-    _streams: list[Stream] = field(default_factory=list)
-    """Shards whose last word has not come yet."""
+    _board: Board = field(default_factory=Board)
     _pending: dict[Any, Any] = field(default_factory=dict)
-    """Reference -> what it is: an Indexing, an _Analyzing, or the Stream it acknowledges."""
-    _exhausted: bool = False
+    """Reference -> what it is: an Indexing, an _Analyzing or an _Adding."""
+    _last_tick: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._recovery = Recovery(
+            self.job, self.tracker, self.collector, self.roster, self._board, self._split
+        )
+        self._watchdog = Watchdog(self.job.config.engine, self.roster, self._can_draw)
 
     @property
     def _split(self) -> bool:
@@ -76,78 +93,88 @@ class Driver:
         """Work `first` and all that is due after it."""
         # What the collector cannot open ends the run before any video is touched, and so does a
         # model that cannot be loaded.
-        started(self.collector.ready.remote(), "the collector is gone")
+        self.collector.await_ready()
         self.roster.await_enough(self.tracker.stats.say)
         self._take(first)
-        self.tracker.stats.first_work_at = time.perf_counter()
-        last_tick = time.perf_counter()
+        self.tracker.stats.first_work_at = self._last_tick = time.perf_counter()
+        board = self._board
         while True:
             self._refill()
             self._dispatch()
-            if not self._streams and not self._pending:
-                if not (self._ready or self._to_index) and self._exhausted:
-                    return
+            if not board.streams and not self._pending:
+                if not (board.ready or board.to_index):
+                    if self.tracker.exhausted:
+                        break
+                    if self.tracker.waiting:
+                        self._wait_for_others()
                 if not self.roster.absent:
                     continue  # What was taken in had nothing to do in it.
             self._wait()
-            now = time.perf_counter()
-            if now - last_tick > TICK_S:
-                self.collector.tick.remote()
-                last_tick = now
+            self._tick()
+        self._recovery.release()
+
+    def _wait_for_others(self) -> None:
+        """Nothing to do until another run has ended, which may wait for this one as well."""
+        self._recovery.release()
+        self.collector.flush()
+        if self.tracker.lease is not None:
+            self.tracker.lease.release()
+        time.sleep(self.tracker.POLL_S)
+
+    def _tick(self) -> None:
+        self._watchdog.look()
+        if time.perf_counter() - self._last_tick > TICK_S:
+            if not self.collector.settle():
+                self._recovery.collector_died()
+            self.collector.tick()
+            self._last_tick = time.perf_counter()
 
     def close(self) -> None:
         """Commit what is whole, then let the actors go. Raises RunAborted where it cannot be."""
         try:
             stats = self.tracker.stats
-            stats.commits, stats.commit_s = get(self.collector.flush.remote())
-        except RayActorError as error:
-            raise RunAborted(f"the collector is gone: {last_line(error)}") from None
+            stats.commits, stats.commit_s = self.collector.close()
         finally:
             workers = [lane.worker for lane in self.roster.lanes]
             for actor in [*workers, *(models.actor for models in self.roster.models)]:
                 ray.kill(actor)
-            ray.kill(self.collector)
+            self.collector.kill()
 
     # -- what comes in ----------------------------------------------------------------
 
     def _refill(self) -> None:
         """Take candidates until enough shards are planned ahead, or none are left."""
         while (
-            not self._exhausted
-            and len(self._ready) < READY_SHARDS * len(self._lanes)
-            and len(self._to_index) < len(self._lanes)
+            not self.tracker.exhausted
+            and len(self._board.ready) < READY_SHARDS * len(self._lanes)
+            and len(self._board.to_index) < len(self._lanes)
         ):
-            candidate = next(self.tracker.due(), None)
+            candidate = self.tracker.next_due()
             if candidate is None:
-                self._exhausted = True
-            else:
-                self._take(candidate)
+                return
+            self._take(candidate)
 
     def _take(self, candidate: Candidate) -> None:
         if candidate.failure is not None:
-            self._record(self.tracker.unreadable(candidate.source, candidate.failure))
+            self._recovery.record(self.tracker.unreadable(candidate.source, candidate.failure))
             return
         index = self.tracker.known_index(candidate)
         if index is None:
-            self._to_index.append((candidate, 0))
+            self._board.to_index.append((candidate, 0))
         else:
             self._begin(candidate.source, index)
 
     def _begin(self, source: Source, index: Any) -> None:
         tasks, report = self.tracker.begin(source, index)
-        self._record(report)
-        self._ready.extend(Work(task) for task in tasks)
-
-    def _record(self, report: Report) -> None:
-        if report.failures or report.outcomes:
-            self.collector.record.remote(report)
+        self._recovery.record(report)
+        self._board.ready.extend(Work.of(task, self.job.config.engine.attempts) for task in tasks)
 
     # -- what goes out ----------------------------------------------------------------
 
     def _dispatch(self) -> None:
         """Give work to the lanes, the emptiest first."""
         while True:
-            short = len(self._ready) < len(self._lanes)
+            short = len(self._board.ready) < len(self._lanes)
             if not ((short and self._index_next()) or self._start_next() or self._index_next()):
                 return
 
@@ -157,30 +184,29 @@ class Driver:
 
     def _index_next(self) -> bool:
         lane = self._lane(None)
-        if lane is None or not self._to_index:
+        if lane is None or not self._board.to_index:
             return False
-        self._index(lane, *self._to_index.popleft())
-        return True
-
-    def _start_next(self) -> bool:
-        if not self._ready:
-            return False
-        lane = self._lane(self._ready[0])
-        if lane is None or not self._has_room(lane, self._ready[0].task):
-            return False
-        if lane.queue and len(self._ready) <= len(self._lanes):
-            return False  # The last shards wait for whichever worker is free first.
-        self._start(lane, self._ready.popleft())
-        return True
-
-    def _index(self, lane: Lane, candidate: Candidate, strikes: int) -> None:
+        candidate, strikes = self._board.to_index.popleft()
         indexing = Indexing(candidate, lane, strikes)
         self._pending[lane.worker.index.remote(candidate.source)] = indexing
         lane.queue.append(indexing)
+        return True
+
+    def _start_next(self) -> bool:
+        ready = self._board.ready
+        if not ready:
+            return False
+        lane = self._lane(ready[0])
+        if lane is None or not self._has_room(lane, ready[0].task):
+            return False
+        if lane.queue and len(ready) <= len(self._lanes):
+            return False  # The last shards wait for whichever worker is free first.
+        self._start(lane, ready.popleft())
+        return True
 
     def _has_room(self, lane: Lane, task: ShardTask) -> bool:
         """Whether another shard fits under the cap; one always does, or nothing would go on."""
-        if not self._streams:
+        if not self._board.streams:
             return True
         one = self._clip_bytes(task)
         needed = one * (AHEAD_SPLIT + 2) if self._split else max(0, one - _largest_clip(lane))
@@ -193,7 +219,7 @@ class Driver:
     def _in_flight(self) -> int:
         stats = self.tracker.stats
         if self._split:
-            stats.in_flight_bytes = sum(stream.held_bytes for stream in self._streams)
+            stats.in_flight_bytes = sum(stream.held_bytes for stream in self._board.streams)
         else:
             # Pixels never leave the worker, which holds the one clip that it is filling.
             stats.in_flight_bytes = sum(_largest_clip(lane) for lane in self._lanes)
@@ -201,21 +227,21 @@ class Driver:
         return stats.in_flight_bytes
 
     def _start(self, lane: Lane, work: Work) -> None:
-        self.collector.begin.remote(work.task, work.attempt)
+        self.collector.begin(work.task, work.attempt)
         ahead = AHEAD_SPLIT if self._split else AHEAD_FUSED
         generator = lane.worker.stream.options(
             num_returns="streaming", _generator_backpressure_num_objects=ahead
         ).remote(work.task, work.attempt)
         stream = Stream(work, lane, generator, self._clip_bytes(work.task), AHEAD_SPLIT + 1)
         lane.queue.append(stream)
-        self._streams.append(stream)
+        self._board.streams.append(stream)
         self._in_flight()
 
     # -- what comes back --------------------------------------------------------------
 
     def _wait(self) -> None:
         """Wait for anything that can be acted on now, and act on it."""
-        drawable = {s.generator: s for s in self._streams if self._can_draw(s)}
+        drawable = {s.generator: s for s in self._board.streams if self._can_draw(s)}
         waiting = [*self._pending, *self.roster.absent, *drawable]
         if not waiting:
             raise RunAborted("nothing is under way, though work is left; please report this")
@@ -235,7 +261,9 @@ class Driver:
             if isinstance(what, Indexing):
                 self._indexed(what, item)
             elif isinstance(what, _Analyzing):
-                self._analyzed(what, item)
+                what.models.leave(what)
+                what.stream.in_flight -= 1
+                self._collect(_Adding(what.stream, what.number, what.models), item)
             else:
                 self._acknowledged(what, item)
 
@@ -248,130 +276,76 @@ class Driver:
             return False
         if not self._split:
             return True
-        models = self._least_busy()
-        if models is None or models.busy >= CLIPS_PER_ANALYZER:
+        if self._least_busy(stream.work) is None:
             return False
         more = stream.clip_bytes if stream.in_flight else 0
         return self._in_flight() + more <= self.sizing.in_flight_bytes or not more
 
-    def _least_busy(self) -> Models | None:
-        present = [models for models in self.roster.models if models.present]
-        return min(present, key=lambda models: models.busy, default=None)
+    def _least_busy(self, work: Work) -> Models | None:
+        """Who can be sent a clip of `work`. One of a shard that failed before is sent to nobody
+        who has another: if it kills, it is known what did."""
+        most = 1 if work.suspect else CLIPS_PER_ANALYZER
+        free = [m for m in self.roster.models if m.present and m.busy < most and not m.on_suspect]
+        return min(free, key=lambda models: models.busy, default=None)
 
     def _draw(self, stream: Stream) -> None:
         """Take the next reference of a stream and send it on."""
         try:
             ref = next(stream.generator)
         except StopIteration:
-            self._ended(stream)
+            stream.done = True
+            stream.lane.leave(stream)
             if stream.failed:
-                self._streams.remove(stream)
+                self._board.streams.remove(stream)
             return
+        stream.came()
         if stream.failed:
             return
-        is_clip = stream.drawn < len(stream.work.task.shard.clips)
+        number = stream.drawn
         stream.drawn += 1
-        models = self._least_busy()
-        if models is not None and is_clip:
-            models.busy += 1
+        is_clip = number < len(stream.work.task.shard.clips)
+        models = self._least_busy(stream.work) if self._split and is_clip else None
+        if models is not None:
+            what = _Analyzing(stream, number, models)
+            models.calls.append(what)
             stream.in_flight += 1
             out = models.actor.analyze.remote(ref, stream.work.task.analyses)
-            self._pending[out] = _Analyzing(stream, models)
+            self._pending[out] = what
         else:
-            self._collect(stream, ref)
+            self._collect(_Adding(stream, number), ref)
 
-    @staticmethod
-    def _ended(stream: Stream) -> None:
-        stream.done = True
-        stream.lane.leave(stream)
-
-    def _collect(self, stream: Stream, ref: Any) -> None:
-        if not stream.failed:
-            self._pending[self.collector.add.remote(ref)] = stream
-
-    def _analyzed(self, what: _Analyzing, ref: Any) -> None:
-        what.models.busy -= 1
-        what.stream.in_flight -= 1
-        self._collect(what.stream, ref)
+    def _collect(self, what: _Adding, ref: Any) -> None:
+        if not what.stream.failed:
+            self._pending[self.collector.add(ref)] = what
 
     def _indexed(self, what: Indexing, ref: Any) -> None:
-        source = what.candidate.source
         try:
             index = ray.get(ref)
         except RayError as error:
-            self._index_error(what, error)
+            self._recovery.index_error(what, error)
             return
         finally:
             what.lane.leave(what)
-        self.collector.index.remote(index)
-        self._begin(source, index)
+        self.collector.index(index)
+        self._begin(what.candidate.source, index)
 
-    def _index_error(self, what: Indexing, error: RayError) -> None:
-        dead = died(error)
-        self.roster.lost(dead)
-        if dead and not what.lane.is_first(what):
-            what.spared = True
-        strikes = what.strikes + (not what.spared)
-        source = what.candidate.source
-        stage, reason, final = explain(error, "index")
-        if final or strikes >= self.job.config.engine.attempts:
-            failure = Failure(source.uri, stage, reason, stamp=source.stamp, attempts=strikes)
-            self._record(self.tracker.unreadable(source, failure))
-        else:
-            self.tracker.stats.retries += 1
-            self._to_index.append((what.candidate, strikes))
-
-    def _acknowledged(self, stream: Stream, ref: Any) -> None:
-        task = stream.work.task
+    def _acknowledged(self, what: _Adding, ref: Any) -> None:
+        stream = what.stream
         try:
             ack: Ack = ray.get(ref)
         except RayError as error:
-            self._shard_error(stream, error)
+            self._recovery.shard_error(stream, error, what.number, what.models)
             return
+        self.collector.heard()
         self.tracker.acknowledge(ack)
         self.metrics.saw(ack, self.tracker.stats)
         if ack.ended is not None and not stream.failed:
-            self._streams.remove(stream)
+            self._board.streams.remove(stream)
             # All its results are in: the worker has returned from it, or is about to.
-            self._ended(stream)
-            self._record(self.tracker.shard_done(task, ack.ended))
-
-    def _shard_error(self, stream: Stream, error: RayError) -> None:
-        if stream.failed:
-            return  # Another result of the same attempt has told already.
-        dead = died(error)
-        lane = stream.lane
-        if dead == id_of(self.collector):
-            raise RunAborted(f"the collector is gone: {last_line(error)}")
-        self.roster.lost(dead)
-        if dead == id_of(lane.worker) and stream in lane.queue:
-            # What was queued behind the first died with the worker, and is not to blame for it.
-            first, *behind = lane.queue
-            for item in behind:
-                if isinstance(item, Stream):
-                    self._give_up(item, error, strike=False)
-                else:
-                    item.spared = True
-            if first is not stream and isinstance(first, Stream):
-                self._give_up(first, error, strike=True)
-        self._give_up(stream, error, strike=True)
-
-    def _give_up(self, stream: Stream, error: RayError, *, strike: bool) -> None:
-        """End this attempt at a shard; begin another, or record the shard as failed."""
-        if stream.failed:
-            return
-        stream.failed = True
-        if stream.done:
-            self._streams.remove(stream)
-        work = stream.work
-        self.collector.discard.remote(work.task.key, work.attempt)
-        strikes = work.strikes + strike
-        stage, reason, final = explain(error, "analyze" if self._split else "decode")
-        if final or strikes >= self.job.config.engine.attempts:
-            self._record(self.tracker.shard_failed(work.task, stage, reason, strikes))
-        else:
-            self.tracker.stats.retries += 1
-            self._ready.append(Work(work.task, work.attempt + 1, strikes))
+            stream.done = True
+            stream.lane.leave(stream)
+            self._recovery.release()
+            self._recovery.record(self.tracker.shard_done(stream.work.task, ack.ended))
 
 
 def _largest_clip(lane: Lane) -> int:

@@ -5,10 +5,13 @@ Records are compared by identity: two shards of one video hold arrays, which do 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import deque
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pipeline.records import ShardTask
+from pipeline.engine.cause import Cause
+from pipeline.engine.trials import Trials
+from pipeline.records import Quarantine, ShardTask
 from pipeline.resume import Candidate
 
 QUEUED = 2
@@ -22,15 +25,42 @@ class Work:
     """A shard waiting for its turn."""
 
     task: ShardTask
+    trials: Trials
     attempt: int = 1
     """Tells results of one try from another's."""
-    strikes: int = 0
-    """Tries that failed while the shard itself was worked on."""
+
+    @classmethod
+    def of(cls, task: ShardTask, attempts: int) -> Work:
+        return cls(task, Trials(attempts))
 
     @property
     def suspect(self) -> bool:
-        """It failed before: it is worked alone, so that nothing else pays for it if it kills."""
+        """It failed before: it is worked alone, so that nothing else pays for it if it kills, and
+        clip by clip, so that it is seen which one does."""
         return self.attempt > 1
+
+    def clip_at(self, number: int) -> int | None:
+        """clip_index of the `number`th clip that comes of it, None behind the last."""
+        healthy = self.task.healthy_clips()
+        return healthy[number].clip_index if number < len(healthy) else None
+
+    def after(self, cause: Cause, number: int, frames: str) -> Work | None:
+        """What is to be tried after this attempt failed at its clip `number`; None: nothing.
+
+        Args:
+            frames: fingerprint of the frames analysis. Where its rows have landed before, no
+                single clip can be left out any more.
+        """
+        clip = self.clip_at(number) if self.suspect else None
+        verdict = "give up" if cause.final else self.trials.strike(clip)
+        if verdict == "give up" or (verdict == "quarantine" and frames not in self.task.analyses):
+            return None
+        task = self.task
+        if verdict == "quarantine" and clip is not None:
+            tries = self.trials.attempts_at(clip)
+            given_up = Quarantine(clip, cause.stage, cause.reason, tries)
+            task = replace(task, quarantined=(*task.quarantined, given_up))
+        return replace(self, task=task, attempt=self.attempt + 1)
 
 
 @dataclass(eq=False)
@@ -43,6 +73,9 @@ class Indexing:
     """Tries that failed before."""
     spared: bool = False
     """It was queued behind something that killed the worker."""
+    waited_s: float = 0.0
+    verdict: str = ""
+    """Why the watchdog has killed the worker, if it has."""
 
 
 @dataclass(eq=False)
@@ -63,6 +96,16 @@ class Stream:
     """The generator is at its end; the worker has gone on."""
     failed: bool = False
     """Given up: it is still drawn to its end, which frees the worker, but nothing is sent on."""
+    waited_s: float = 0.0
+    """Seconds for which its next result has been owed."""
+    spent_s: float = 0.0
+    """The same for all its results together."""
+    verdict: str = ""
+    """Why the watchdog has killed the worker, if it has."""
+
+    def came(self) -> None:
+        """A result has come."""
+        self.waited_s = 0.0
 
     @property
     def held_bytes(self) -> int:
@@ -71,6 +114,17 @@ class Stream:
         if self.done:
             return self.in_flight * self.clip_bytes
         return (self.ahead + max(1, self.in_flight)) * self.clip_bytes
+
+
+@dataclass
+class Board:
+    """What is planned and under way."""
+
+    ready: deque[Work] = field(default_factory=deque)
+    to_index: deque[tuple[Candidate, int]] = field(default_factory=deque)
+    """Videos without an index, with the tries that they have cost."""
+    streams: list[Stream] = field(default_factory=list)
+    """Shards whose last word has not come yet."""
 
 
 @dataclass(eq=False)

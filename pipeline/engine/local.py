@@ -1,4 +1,7 @@
-"""The same stages in one process, one after another: for tests, debugging and small corpora."""
+"""The same stages in one process, one after another: for tests, debugging and small corpora.
+
+What hangs or kills a process does so to this one: only the Ray engine can replace it.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,18 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from itertools import chain
 from typing import TypeVar
 
+from pipeline.engine.breaker import Breaker
+from pipeline.engine.cause import Cause
 from pipeline.engine.collect import Collector
 from pipeline.engine.job import Job
+from pipeline.engine.lanes import Work
 from pipeline.engine.sizing import local_device
-from pipeline.engine.tracker import Tracker
+from pipeline.engine.tracker import Report, Tracker
 from pipeline.engine.worker import FusedWorker
-from pipeline.errors import FrameledgerError, VideoError
-from pipeline.records import Failure, ShardTask
+from pipeline.errors import FrameledgerError, RunAborted, VideoError
+from pipeline.records import Failure, VideoIndex
 from pipeline.resume import Candidate
 
 T = TypeVar("T")
@@ -25,65 +30,121 @@ def run_local(job: Job, tracker: Tracker) -> None:
     """Work everything that is due. Models are loaded when the first video needs them."""
     stats = tracker.stats
     stats.engine, stats.placement = "local", "fused"
-    first = next(tracker.due(), None)
-    if first is None:
+    candidate = tracker.first_due()
+    if candidate is None:
         return  # Nothing is due: write nothing, load nothing.
     worker = FusedWorker(job, local_device(job.config), threads=_all_threads())
     worker.setup()
-    collector = Collector(job)
+    engine = _Local(job, tracker, worker)
     stats.first_work_at = time.perf_counter()
     try:
-        for candidate in chain([first], tracker.due()):
-            for task in _tasks(candidate, worker, tracker, collector):
-                _work(task, job, worker, tracker, collector)
+        while not tracker.exhausted:
+            if candidate is not None:
+                engine.work(candidate)
+            else:
+                engine.wait_for_others()
+            candidate = tracker.next_due()
+        engine.end()
     finally:
         # Also on Ctrl-C: whole shards are kept.
-        stats.commits, stats.commit_s = collector.flush()
+        stats.commits, stats.commit_s = engine.collector.close()
 
 
-def _tasks(
-    candidate: Candidate, worker: FusedWorker, tracker: Tracker, collector: Collector
-) -> list[ShardTask]:
-    source = candidate.source
-    if candidate.failure is not None:
-        collector.record(tracker.unreadable(source, candidate.failure))
-        return []
-    index = tracker.known_index(candidate)
-    if index is None:
-        try:
-            index = _as_video_errors(partial(worker.index, source), "index")
-        except VideoError as error:
-            failure = Failure(source.uri, error.stage, error.reason, stamp=source.stamp)
-            collector.record(tracker.unreadable(source, failure))
-            return []
-        collector.index(index)
-    tasks, report = tracker.begin(source, index)
-    collector.record(report)
-    return tasks
+class _Local:
+    def __init__(self, job: Job, tracker: Tracker, worker: FusedWorker) -> None:
+        self.collector = Collector(job)
+        self._tracker = tracker
+        self._worker = worker
+        self._attempts = job.config.engine.attempts
+        self._frames = job.analyses[0].fingerprint
+        self._breaker = Breaker(job.config.engine.same_failures)
 
-
-def _work(
-    task: ShardTask, job: Job, worker: FusedWorker, tracker: Tracker, collector: Collector
-) -> None:
-    attempts = job.config.engine.attempts
-    for attempt in range(1, attempts + 1):
-        collector.begin(task, attempt)
-        try:
-            take = partial(next, worker.process(task, attempt), None)
-            while parcel := _as_video_errors(take, "decode"):
-                ack = collector.add(parcel)
-                tracker.acknowledge(ack)
-                if ack.ended is not None:
-                    collector.record(tracker.shard_done(task, ack.ended))
+    def work(self, candidate: Candidate) -> None:
+        """One video, from its index to its last shard."""
+        source = candidate.source
+        if candidate.failure is not None:
+            self._record(self._tracker.unreadable(source, candidate.failure))
             return
+        index = self._tracker.known_index(candidate)
+        if index is None:
+            index = self._index(candidate)
+        if index is not None:
+            tasks, report = self._tracker.begin(source, index)
+            self._record(report)
+            for task in tasks:
+                self._shard(Work.of(task, self._attempts))
+
+    def wait_for_others(self) -> None:
+        """Nothing to do until another run has ended, which may wait for this one as well."""
+        self._release()
+        self.collector.flush()
+        if self._tracker.lease is not None:
+            self._tracker.lease.release()
+        time.sleep(self._tracker.POLL_S)
+
+    def end(self) -> None:
+        self._release()
+
+    def _record(self, report: Report) -> None:
+        for one in self._breaker.sort(report):
+            self.collector.record(one)
+
+    def _release(self) -> None:
+        for report in self._breaker.release():
+            self.collector.record(report)
+
+    def _index(self, candidate: Candidate) -> VideoIndex | None:
+        source = candidate.source
+        try:
+            index = _as_video_errors(partial(self._worker.index, source), "index")
         except VideoError as error:
-            collector.discard(task.key, attempt)
-            # A file that cannot be decoded will not be the next time; a model may.
-            if error.stage == "decode" or attempt == attempts:
-                report = tracker.shard_failed(task, error.stage, error.reason, attempt)
-                collector.record(report)
-                return
-            tracker.stats.retries += 1
+            failure = Failure(
+                source.uri,
+                error.stage,
+                error.reason,
+                stamp=source.stamp,
+                systemic=error.systemic,
+            )
+            self._record(self._tracker.unreadable(source, failure))
+            return None
+        self.collector.index(index)
+        return index
+
+    def _shard(self, work: Work) -> None:
+        """Try a shard until it is whole, in part or not at all."""
+        again: Work | None = work
+        while again is not None:
+            work, again = again, None
+            number = 0
+            self.collector.begin(work.task, work.attempt)
+            take = partial(next, self._worker.process(work.task, work.attempt), None)
+            try:
+                while parcel := _as_video_errors(take, "decode"):
+                    ack = self.collector.add(parcel)
+                    number += ack.clips
+                    self._tracker.acknowledge(ack)
+                    if ack.ended is not None:
+                        self._release()
+                        self._record(self._tracker.shard_done(work.task, ack.ended))
+            except VideoError as error:
+                cause = Cause.of(error)
+                if cause.device_lost:
+                    raise RunAborted(
+                        f"{error.reason}: the GPU cannot be used any more by this process; run "
+                        "again, or with --engine ray, which replaces such processes"
+                    ) from error
+                self.collector.discard(work.task.key, work.attempt)
+                again = self._after(work, cause, number)
+
+    def _after(self, work: Work, cause: Cause, number: int) -> Work | None:
+        """What to try after an attempt that failed at its clip `number`; None: nothing more."""
+        retry = work.after(cause, number, self._frames)
+        if retry is None:
+            failed = self._tracker.shard_failed(work.task, cause, max(1, work.trials.failed))
+            self._record(failed)
+        else:
+            self._tracker.stats.retries += 1
+        return retry
 
 
 def _as_video_errors(work: Callable[[], T], stage: str) -> T:

@@ -20,6 +20,7 @@ from ray.exceptions import RayError
 
 from pipeline.analyzers.registry import weights_bytes
 from pipeline.engine.collect import Collector
+from pipeline.engine.collector_link import CollectorLink
 from pipeline.engine.driver import Driver
 from pipeline.engine.job import Job
 from pipeline.engine.lanes import Lane
@@ -100,6 +101,7 @@ class CollectorActor:
     def __init__(self, job: Job) -> None:
         self._collector = Collector(job)
 
+    @ray.method(max_task_retries=-1)
     def ready(self) -> bool:
         return True
 
@@ -115,14 +117,17 @@ class CollectorActor:
     def discard(self, task_key: str, attempt: int) -> None:
         self._collector.discard(task_key, attempt)
 
-    def record(self, report: Report) -> None:
-        self._collector.record(report)
+    def record(self, report: Report, number: int) -> None:
+        self._collector.record(report, number)
 
     def tick(self) -> None:
         self._collector.tick()
 
-    def flush(self) -> tuple[int, float]:
-        return self._collector.flush()
+    def flush(self) -> None:
+        self._collector.flush()
+
+    def close(self) -> tuple[int, float]:
+        return self._collector.close()
 
 
 def run_ray(job: Job, tracker: Tracker, address: str | None = None) -> None:
@@ -130,7 +135,7 @@ def run_ray(job: Job, tracker: Tracker, address: str | None = None) -> None:
 
     A Ray that the caller has started is used and left running.
     """
-    first = next(tracker.due(), None)
+    first = tracker.first_due()
     if first is None:
         return  # Nothing is due: do not start a cluster to find that out.
     with connected(job, address) as resources:
@@ -218,14 +223,15 @@ def _check_room(job: Job, total: dict[str, float]) -> None:
         )
 
 
-def _start(job: Job, sizing: Sizing) -> tuple[Any, Roster]:
+def _start(job: Job, sizing: Sizing) -> tuple[CollectorLink, Roster]:
     """The collector, and the workers and analyzers.
 
     Actors come back by themselves however often they die; how often a piece of work may fail is
     the driver's to count.
     """
     forever = {"max_restarts": -1, "max_task_retries": 0}
-    collector = CollectorActor.options(num_cpus=0).remote(job)  # type: ignore[attr-defined]
+    collector: Any = CollectorActor
+    link = CollectorLink(collector.options(num_cpus=0, **forever).remote(job))
     gpus = job.config.engine.gpus_per_analyzer if sizing.device == "cuda" else 0
     fused = sizing.placement == "fused"
     kind: Any = FusedActor if fused else DecoderActor
@@ -240,4 +246,4 @@ def _start(job: Job, sizing: Sizing) -> tuple[Any, Roster]:
         ).remote(job, sizing)
         for _ in range(sizing.analyzers)
     ]
-    return collector, Roster([Lane(worker) for worker in workers], list(map(Models, analyzers)))
+    return link, Roster([Lane(worker) for worker in workers], list(map(Models, analyzers)))

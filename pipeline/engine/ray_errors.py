@@ -7,6 +7,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
+from pipeline.engine.cause import Cause
 from pipeline.errors import FrameledgerError, RunAborted, VideoError
 
 
@@ -33,18 +34,18 @@ def started(ref: Any, what: str) -> None:
         raise RunAborted(f"{what}: {last_line(error)}") from None
 
 
-def explain(error: RayError, stage: str) -> tuple[str, str, bool]:
-    """(stage, reason, whether trying again is pointless) of what came back instead of a result."""
+def explain(error: RayError, stage: str) -> Cause:
+    """What came back instead of a result. Raises what is not of one video alone."""
     if died(error):
-        return stage, "the process that worked on it died", False
+        return Cause(stage, "the process that worked on it died", systemic=True)
     if isinstance(error, RayTaskError):
         cause = error.cause
         if isinstance(cause, VideoError):
-            return cause.stage, cause.reason, cause.stage in ("index", "decode")
+            return Cause.of(cause)
         if isinstance(cause, FrameledgerError):
             raise cause  # Nothing of this video's: the run cannot go on.
-        return stage, f"{type(cause).__name__}: {last_line(cause)}", False
-    return stage, f"{type(error).__name__}: {last_line(error)}", False
+        return Cause(stage, f"{type(cause).__name__}: {last_line(cause)}", systemic=True)
+    return Cause(stage, f"{type(error).__name__}: {last_line(error)}", systemic=True)
 
 
 def died(error: RayError) -> str | None:

@@ -7,7 +7,7 @@ would be handed one piece of work after another.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -29,9 +29,27 @@ class Models:
     """An analyzer of split placement."""
 
     actor: Any
-    busy: int = 0
-    """Clips with it."""
+    calls: list[Any] = field(default_factory=list)
+    """Clips with it, in the order in which it was sent them."""
     present: bool = False
+    waited_s: float = 0.0
+    """Seconds for which it has worked on the first of them."""
+    verdict: str = ""
+    """Why the watchdog has killed it, if it has."""
+
+    @property
+    def busy(self) -> int:
+        return len(self.calls)
+
+    @property
+    def on_suspect(self) -> bool:
+        """It has a clip of a shard that failed before."""
+        return any(call.stream.work.suspect for call in self.calls)
+
+    def leave(self, call: Any) -> None:
+        """A call has ended, one way or the other."""
+        self.calls.remove(call)
+        self.waited_s = 0.0
 
 
 class Roster:
@@ -73,6 +91,8 @@ class Roster:
         else:
             self._failed.pop(id(member), None)
             member.present = True
+            if isinstance(member, Models):
+                member.verdict = ""
 
     def await_enough(self, say: Any) -> None:
         """Return when a worker, and where there are any an analyzer, can be given work.

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from pipeline.engine.cause import Cause
+from pipeline.ledger.leases import Lease
 from pipeline.ledger.outcomes import lost_frames
 from pipeline.records import (
     ClipResult,
@@ -39,6 +41,8 @@ class RunStats:
     frames_seen: int = 0
     """Frames decoded and analyzed so far, those of unfinished shards among them."""
     rows: dict[str, int] = field(default_factory=dict)
+    worked: set[str] = field(default_factory=set)
+    """Fingerprints of the analyses that any video lacked."""
     failures: int = 0
     retries: int = 0
     in_flight_bytes: int = 0
@@ -70,9 +74,13 @@ class RunStats:
     def say(self, line: str) -> None:
         self.waiting_for = line
 
+    def note(self, line: str) -> None:
+        """Something that a user should hear of at the end."""
+        self.notes[line] = self.notes.get(line, 0) + 1
+
     def saw(self, ack: Ack) -> None:
         for note in ack.notes:
-            self.notes[note] = self.notes.get(note, 0) + 1
+            self.note(note)
         self.clips += ack.clips
         self.frames_seen += ack.frames
         self.decode_s += ack.decode_s
@@ -160,14 +168,24 @@ class _InWork:
 class Tracker:
     """Streams what is due, and turns what engines report into outcomes to be recorded.
 
-    An engine takes sources from `due()`, gives each an index (`known_index` or its own work),
+    An engine takes sources from `next_due()`, gives each an index (`known_index` or its own work),
     calls `begin`, works the tasks it returns, and reports every one of them exactly once with
     `shard_done` or `shard_failed`. What those return goes to the collector.
     """
 
-    def __init__(self, corpus: Corpus, stats: RunStats, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        stats: RunStats,
+        limit: int | None = None,
+        lease: Lease | None = None,
+    ) -> None:
+        """`lease`: what other runs at work in the same output are told by; None: they are not."""
         self.corpus = corpus
         self.stats = stats
+        self.lease = lease
+        self.exhausted = False
+        self.waiting = False
         self.problems: list[Failure] = []
         """The first failures of the run, for the summary."""
         self._limit = limit
@@ -176,27 +194,65 @@ class Tracker:
         self._candidates = self._stream()
 
     _KEPT_PROBLEMS = 50
+    POLL_S = 0.5
+    """How often to ask again while another run is waited for."""
 
     # -- what is due ------------------------------------------------------------------
 
-    def due(self) -> Iterator[Candidate]:
-        """Candidates with work in them, or with a failure to record (`candidate.failure`)."""
-        return self._candidates
+    def next_due(self) -> Candidate | None:
+        """The next candidate with work in it, or with a failure to record (`candidate.failure`).
 
-    def _stream(self) -> Iterator[Candidate]:
+        None where there is none now: ever again if `exhausted`, or, if `waiting`, until another
+        run has ended that works on what is left. Whoever waits has committed what it has done
+        and called `lease.release` before, or two runs would wait for each other.
+        """
+        candidate = next(self._candidates, None)
+        if candidate is None and not self.waiting:
+            self.exhausted = True
+        return candidate
+
+    def first_due(self) -> Candidate | None:
+        """As `next_due`, but waits; None where there is nothing to do."""
+        candidate = self.next_due()
+        while candidate is None and not self.exhausted:
+            time.sleep(self.POLL_S)
+            candidate = self.next_due()
+        return candidate
+
+    def _stream(self) -> Iterator[Candidate | None]:
         handed_out = 0
-        for candidate in self.corpus.candidates():
-            if self._limit is not None and handed_out >= self._limit:
-                return
-            if candidate.state == "done":
-                self.stats.skipped_done += 1
-                self.stats.known_partial += candidate.partial
-            elif candidate.state == "failed":
-                self.stats.known_failed += 1
-            else:
-                handed_out += 1
-                self.stats.videos_started += 1
-                yield candidate
+        left: set[str] | None = None
+        """Of the pass before: videos that another run had taken."""
+        while left is None or left:
+            among, left = left, set()
+            for candidate in self.corpus.candidates():
+                uri = candidate.source.uri
+                if among is not None and uri not in among:
+                    continue
+                if self._limit is not None and handed_out >= self._limit:
+                    return
+                if candidate.state == "done":
+                    self.stats.skipped_done += 1
+                    self.stats.known_partial += candidate.partial
+                elif candidate.state == "failed":
+                    self.stats.known_failed += 1
+                elif self.lease is not None and not self.lease.take(uri):
+                    left.add(uri)
+                else:
+                    handed_out += 1
+                    self.stats.videos_started += 1
+                    yield candidate
+            if left:
+                yield from self._others_done(len(left))
+                self.corpus.reopen()
+
+    def _others_done(self, left: int) -> Iterator[None]:
+        self.waiting = True
+        self.stats.say(f"another run works on {left:,} of the videos; waiting for its end")
+        while self.lease is not None and self.lease.others_hold():
+            yield None
+        self.stats.say("")
+        self.waiting = False
 
     def known_index(self, candidate: Candidate) -> VideoIndex | None:
         """The index that the output keeps, where the file is the one it was made of."""
@@ -217,6 +273,7 @@ class Tracker:
         if ended is not None:
             return [], Report(outcomes=[self._outcome(source, index, *ended)])
         tasks = self.corpus.tasks(source, index)
+        self.stats.worked |= {fingerprint for task in tasks for fingerprint in task.analyses}
         video = _InWork(index, [source], len(tasks))
         if index.damage:
             video.problems.append(index.damage)
@@ -248,29 +305,30 @@ class Tracker:
         video.any_landed = True
         self.stats.shards += 1
         self.stats.frames += task.frame_count
-        failures = lost_frames(task, end)
+        failures = lost_frames(task, end, self.corpus.job.analyses[0].fingerprint)
         if failures:
             lost = sum(f.frame_count for f in failures)
-            video.problems.append(f"{lost} frames could not be decoded: {end.missing_reason}")
+            video.problems.append(f"{lost} frames are missing: {failures[0].reason}")
         elif end.missing_reason and not end.missing:
             video.problems.append(end.missing_reason)
         for failure in failures:
             self._note(failure)
         return Report(outcomes=self._settle(video))
 
-    def shard_failed(self, task: ShardTask, stage: str, reason: str, attempts: int) -> Report:
+    def shard_failed(self, task: ShardTask, cause: Cause, attempts: int) -> Report:
         """A shard has been given up; its rows are missing in each of its analyses."""
         video = self._in_work[task.index.video_id]
         video.lost_shards += 1
         frames = task.frames_of(task.shard.own_start, task.shard.own_stop)
         first, last = int(frames[0]), int(frames[-1])
-        video.problems.append(f"frames {first} to {last}: {reason}")
+        video.problems.append(f"frames {first} to {last}: {cause.reason}")
         failures = [
             Failure(
                 uri=task.source.uri,
                 stamp=task.source.stamp,
-                stage=stage,
-                reason=reason,
+                stage=cause.stage,
+                reason=cause.reason,
+                systemic=cause.systemic,
                 video_id=task.index.video_id,
                 analysis=analysis,
                 shard_index=task.shard.shard_index,
@@ -298,7 +356,7 @@ class Tracker:
         failed_before = any(books.failed(video_id, f) for f in fingerprints)
         if landed_before and not video.problems and books.lacks_frames(video_id):
             # Said by the run that was stopped before it could say how the video ended.
-            video.problems.append("some frames could not be decoded (see the table failures)")
+            video.problems.append("some frames are missing (see the table failures)")
         status = "ok"
         if video.lost_shards and not (video.any_landed or landed_before):
             status = "failed"

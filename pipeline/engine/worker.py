@@ -11,8 +11,9 @@ import numpy as np
 import psutil
 
 from pipeline.analyzers.base import Analyzer
+from pipeline.analyzers.device import is_device_lost
 from pipeline.engine.job import Job
-from pipeline.errors import FrameledgerError, VideoError
+from pipeline.errors import DeviceLost, FrameledgerError, VideoError
 from pipeline.records import (
     ClipPixels,
     ClipResult,
@@ -190,7 +191,8 @@ class AnalyzerGroup:
             # Whatever a model raises is a failure of these frames, with its name on it; the
             # engine decides whether to try again.
             line = " ".join(str(error).split())[:500]
-            raise VideoError("analyze", f"{member.name}: {type(error).__name__}: {line}") from error
+            kind = DeviceLost if is_device_lost(error) else VideoError
+            raise kind("analyze", f"{member.name}: {type(error).__name__}: {line}") from error
 
 
 def warm_up(member: Analyzer) -> None:
@@ -218,7 +220,10 @@ class FusedWorker:
         return self._decoder.index(source)
 
     def process(self, task: ShardTask, attempt: int) -> Iterator[Parcel]:
-        """Yield a ClipResult for every clip of the shard, and last its ShardEnd, in parcels."""
+        """Yield a ClipResult for every clip of the shard, and last its ShardEnd, in parcels.
+
+        After a failed attempt every clip is a parcel: where it fails again is then seen.
+        """
         parcel: list[ClipResult | ShardEnd] = []
         nbytes, since = 0, time.perf_counter()
         for item in self._decoder.decode(task, attempt, self._pool):
@@ -229,7 +234,8 @@ class FusedWorker:
             self._pool.give_back(item)
             parcel.append(result)
             nbytes += result.nbytes
-            if nbytes > PARCEL_BYTES or time.perf_counter() - since > PARCEL_S:
+            long_enough = time.perf_counter() - since > PARCEL_S
+            if attempt > 1 or nbytes > PARCEL_BYTES or long_enough:
                 yield tuple(parcel)
                 parcel, nbytes, since = [], 0, time.perf_counter()
         yield tuple(parcel)

@@ -17,6 +17,7 @@ from pipeline.ledger.catchup import find_lag
 from pipeline.ledger.damage import damage_is_said
 from pipeline.ledger.indexes import IndexTable
 from pipeline.ledger.keys import KEY, key_of, keys_of, order_of, span
+from pipeline.ledger.outcomes import QUARANTINED
 from pipeline.ledger.scan import read_batches, read_table
 from pipeline.ledger.schema import DATA_TABLES
 from pipeline.ledger.store import Store
@@ -30,6 +31,7 @@ class Books:
     """
 
     def __init__(self, output: str) -> None:
+        self._output = output
         store = Store(output)
         with damage_is_said(store):
             self._load(store)
@@ -42,7 +44,12 @@ class Books:
         self._landed = _landed_of(store, snapshots)
         self._failed = _failed_of(store, snapshots.get("failures"))
         self._lacking = _lacking_of(store, snapshots.get("failures"))
+        self._quarantined = _quarantined_of(store, snapshots.get("failures"))
         self._indexes = IndexTable(store, snapshots.get("indexes"))
+
+    def reopened(self) -> Books:
+        """The books as they are now."""
+        return Books(self._output)
 
     def known(self, uri: str) -> tuple[str, str | None, str] | None:
         """(stamp, video_id, status) of the latest outcome of `uri`, None where it has none.
@@ -71,9 +78,14 @@ class Books:
         return given_up - self.landed(video_id, fingerprint) if given_up else given_up
 
     def lacks_frames(self, video_id: str) -> bool:
-        """Whether frames of the video could not be decoded."""
+        """Whether frames of the video are marked as failed."""
         found = span(self._lacking, key_of(video_id))
         return found.stop > found.start
+
+    def quarantined(self, video_id: str, frames: str) -> set[tuple[int, int]]:
+        """First and last frame (inclusive) of the clips that were given up when the frames
+        analysis `frames` landed."""
+        return self._quarantined.get((video_id, frames), set())
 
     def index(self, video_id: str) -> VideoIndex | None:
         """The video's index as it was committed, None where there is none."""
@@ -164,14 +176,29 @@ def _failed_of(store: Store, snapshot: DeltaTable | None) -> dict[str, ShardSets
 
 
 def _lacking_of(store: Store, snapshot: DeltaTable | None) -> np.ndarray:
-    """Keys of the videos with frames that could not be decoded, sorted."""
+    """Keys of the videos with frames that are marked as failed, sorted."""
     if snapshot is None:
         return np.empty(0, KEY)
-    frames = (pc.field("stage") == "decode") & pc.field("analysis").is_null()
+    frames = pc.field("stage").isin(["decode", "analyze"]) & pc.field("shard_index").is_null()
     frames &= pc.field("first_frame").is_valid() & pc.field("video_id").is_valid()
     rows = read_table(store.dataset("failures", snapshot), ["video_id"], frames)
     keys = keys_of(rows.column("video_id"))
     return keys[order_of(keys)]
+
+
+def _quarantined_of(
+    store: Store, snapshot: DeltaTable | None
+) -> dict[tuple[str, str], set[tuple[int, int]]]:
+    """By video and frames analysis; such clips are few."""
+    found: dict[tuple[str, str], set[tuple[int, int]]] = {}
+    if snapshot is None:
+        return found
+    given_up = pc.starts_with(pc.field("reason"), QUARANTINED) & pc.field("analysis").is_valid()
+    columns = ["video_id", "analysis", "first_frame", "last_frame"]
+    for row in read_table(store.dataset("failures", snapshot), columns, given_up).to_pylist():
+        frames = row["first_frame"], row["last_frame"]
+        found.setdefault((row["video_id"], row["analysis"]), set()).add(frames)
+    return found
 
 
 def _sets(batches: Iterable[pa.RecordBatch]) -> dict[str, ShardSets]:

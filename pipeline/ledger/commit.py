@@ -3,18 +3,19 @@
     begin(task) ── add_result ... add_end ──> whole? remap ──> ready ── flush ──> tables
                    discard(attempt) drops          (rows in memory)
 
-Nothing of a shard is visible before all of it is here. A flush goes through the tables in an
-order that a crash can cut anywhere: rows before the `shards` that index them, and both before
-the `videos` row that says ok.
+Nothing of a shard is visible before all of it is here. What is whole goes into the journal at
+once (see `journal`), so that a process which dies loses none of it. A flush goes through the
+tables in an order that a crash can cut anywhere: rows before the `shards` that index them, and
+both before the `videos` row that says ok.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 import pyarrow as pa
@@ -30,7 +31,9 @@ from pipeline.ledger.delta import (
     record_analyses,
 )
 from pipeline.ledger.indexes import index_row
+from pipeline.ledger.journal import Journal, Note, read_journal
 from pipeline.ledger.keys import KeySet
+from pipeline.ledger.numbers import Numbers
 from pipeline.ledger.outcomes import Clock, failure_row, lost_frames, shard_row, video_row
 from pipeline.ledger.remap import remap
 from pipeline.ledger.schema import DATA_TABLES
@@ -102,19 +105,21 @@ class LedgerWriter:
         self,
         output: str,
         run_id: str,
-        analyses: Mapping[str, Analysis],
+        analyses: Mapping[str, Analysis] | None,
         commit_bytes: int = 64 * 2**20,
         commit_seconds: float = 30.0,
     ) -> None:
+        """`analyses`: what will be written, by fingerprint; None: only what an earlier process
+        of this run has left in its journal."""
         self.stats = WriterStats()
         self._store = Store(output)
         self._run_id = run_id
-        self._analyses = dict(analyses)
+        self._analyses = dict(analyses or {})
+        by_table = {analysis.table: name for name, analysis in self._analyses.items()}
+        self._frames_analysis = by_table.get("frames", "")
         self._commit_bytes = commit_bytes
         self._commit_seconds = commit_seconds
-        # A restarted collector has the same run_id: its batches must not look landed.
-        self._nonce = f"{run_id}-{secrets.token_hex(4)}"
-        self._batches = 0
+        self._reports = Numbers()
         self._clock = Clock()
         self._broken = False
 
@@ -123,18 +128,27 @@ class LedgerWriter:
         self._shards: dict[str, pa.Table] = {}
         """Rows of `shards` whose data has landed."""
         self._indexes: dict[str, pa.Table] = {}
-        self._failures: list[pa.Table] = []
-        self._videos: list[pa.Table] = []
+        self._logs: dict[str, dict[str, list[pa.Table]]] = {"failures": {}, "videos": {}}
+        """Rows that belong to no shard, per table and batch of the journal."""
         self._nbytes = 0
         self._waiting_since: float | None = None
 
         create_tables(self._store)
+        # A collector that was started again has the same run_id: its batches must not look landed.
+        self._journal = Journal(output, run_id, secrets.token_hex(4))
         record_analyses(self._store, self._analyses.values(), run_id)
         self._covers = catch_up(self._store).covers
-        self._landed = read_landed(self._store, self._analyses)
+        wanted = None if analyses is None else self._analyses
+        self._landed = read_landed(self._store, wanted)
         snapshot = self._store.open("indexes")
         ids = self._store.dataset("indexes", snapshot).to_batches(columns=["video_id"])
         self._indexed = KeySet(batch.column("video_id") for batch in ids)
+        for batch, entry in read_journal(output, run_id):
+            self._restore(batch, entry)
+        if self._waiting_since is not None:
+            self.flush()
+        if analyses is not None:
+            self._journal.turn(self._reports.as_facts())
 
     def __enter__(self) -> LedgerWriter:
         return self
@@ -146,7 +160,7 @@ class LedgerWriter:
         trace: TracebackType | None,
     ) -> None:
         if error is None:
-            self.flush()
+            self.close()
         elif not self._broken:
             # Whole shards are kept whatever ended the run; the first error is the one to tell.
             with suppress(RunAborted):
@@ -197,24 +211,76 @@ class LedgerWriter:
         del self._pending[task.key]
         tables = remap(task, pending.results, end, self._analyses, self._run_id)
         counts: dict[str, int] = {}
+        notes: list[Note] = []
         for fingerprint, rows in tables.items():
             table = self._analyses[fingerprint].table
             counts[table] = counts.get(table, 0) + rows.num_rows
-            self._make_ready(task, fingerprint, table, rows)
-        for failure in lost_frames(task, end):
-            self.add_failure(failure)
+            shard = shard_row(task, fingerprint, rows.num_rows, self._run_id)
+            name = shard_id(fingerprint, task.index.video_id, task.shard.shard_index)
+            if self._is_due(name, table, shard):
+                notes += [Note("rows", rows, name, table), Note("shard", shard, name, table)]
+        if notes:
+            # What is lost is said together with the rows that it explains, or not at all: a
+            # shard may come a second time, after its first acknowledgement was lost.
+            lost = lost_frames(task, end, self._frames_analysis)
+            notes += [self._failures_note(failure) for failure in lost]
+            self._keep(notes)
         return WholeShard(task.key, task.frame_count, counts)
 
-    def _make_ready(self, task: ShardTask, fingerprint: str, table: str, rows: pa.Table) -> None:
-        video_id, number = task.index.video_id, task.shard.shard_index
-        name = shard_id(fingerprint, video_id, number)
+    def _is_due(self, name: str, table: str, shard: pa.Table) -> bool:
+        """Whether nobody has landed the shard (a row of `shards`), nor has it ready."""
+        fingerprint, video_id, number = (
+            shard.column(column)[0].as_py() for column in ("analysis", "video_id", "shard_index")
+        )
         landed = self._landed.get(fingerprint)
         if landed is not None and number in landed.of(video_id):
             self.stats.landed_before += 1
-        elif name not in self._ready[table]:
-            shard = shard_row(task, fingerprint, rows.num_rows, self._run_id)
-            self._ready[table][name] = _Ready(rows, shard)
-            self._buffered(rows.nbytes)
+            return False
+        return name not in self._ready[table] and name not in self._shards
+
+    def _failures_note(self, failure: Failure) -> Note:
+        return Note("failures", failure_row(failure, self._run_id, self._clock.now()))
+
+    # -- the journal --------------------------------------------------------------------
+
+    def _keep(self, entry: list[Note]) -> None:
+        """Journal an entry, and have it ready for the next commit."""
+        self._journal.write(entry)
+        self._take(self._journal.batch, entry)
+
+    def _take(self, batch: str, entry: list[Note]) -> None:
+        rows: dict[tuple[str, str], pa.Table] = {}
+        for note in entry:
+            if note.kind == "index":
+                self._indexes[note.name] = note.rows
+            elif note.kind == "rows":
+                rows[note.table, note.name] = note.rows
+            elif note.kind == "shard":
+                ready = _Ready(rows[note.table, note.name], note.rows)
+                self._ready[note.table][note.name] = ready
+            elif note.kind in self._logs:
+                self._logs[note.kind].setdefault(batch, []).append(note.rows)
+            self._buffered(note.rows.nbytes)
+
+    def _restore(self, batch: str, entry: list[Note]) -> None:
+        """Take an entry that a process left, without what has landed since."""
+        for note in entry:
+            if note.kind == "mark":
+                self._reports = Numbers.of_facts(note.facts)
+                return
+            self._reports.add(note.facts.get("report"))
+        landed = {
+            note.name
+            for note in entry
+            if note.kind == "shard" and not self._is_due(note.name, note.table, note.rows)
+        }
+        for note in entry:
+            if note.kind == "index":
+                video_id = note.rows.column("video_id")[0].as_py()
+                if video_id in self._indexed:
+                    landed.add(note.name)
+                self._indexed.add(video_id)
+        self._take(batch, [note for note in entry if not note.name or note.name not in landed])
 
     # -- videos -----------------------------------------------------------------------
 
@@ -222,20 +288,33 @@ class LedgerWriter:
         """Keep a video's index; a second one of the same video is ignored."""
         if index.video_id not in self._indexed:
             self._indexed.add(index.video_id)
-            row = index_row(index, self._run_id)
-            self._indexes[f"index-{index.video_id[:24]}"] = row
-            self._buffered(row.nbytes)
+            name = f"index-{index.video_id[:24]}"
+            self._keep([Note("index", index_row(index, self._run_id), name)])
+
+    def add_report(
+        self, failures: Iterable[Failure], outcomes: Iterable[VideoOutcome], number: int = 0
+    ) -> None:
+        """Keep failures, and how videos ended; committed after all that was added before.
+
+        Args:
+            number: counts the reports of a run from 1; one that is told twice is taken once.
+                0: nothing is told twice.
+        """
+        if number and not self._reports.add(number):
+            return
+        facts = {"report": number} if number else {}
+        notes = [self._failures_note(failure) for failure in failures]
+        for outcome in outcomes:
+            row = video_row(outcome, self._analyses, self._run_id, self._clock.now())
+            notes.append(Note("videos", row))
+        self._keep([replace(note, facts=facts) for note in notes])
 
     def add_failure(self, failure: Failure) -> None:
-        row = failure_row(failure, self._run_id, self._clock.now())
-        self._failures.append(row)
-        self._buffered(row.nbytes)
+        self.add_report([failure], [])
 
     def add_video(self, outcome: VideoOutcome) -> None:
-        """Keep how a video ended; it is committed after all that was added before."""
-        row = video_row(outcome, self._analyses, self._run_id, self._clock.now())
-        self._videos.append(row)
-        self._buffered(row.nbytes)
+        """Keep how a video ended."""
+        self.add_report([], [outcome])
 
     # -- commits ----------------------------------------------------------------------
 
@@ -277,19 +356,26 @@ class LedgerWriter:
             self.stats.commit_s += time.perf_counter() - started
         self._nbytes = 0
         self._waiting_since = None
+        if self._journal.is_open:
+            self._journal.turn(self._reports.as_facts())
         # What the commit needed goes back to the system: a long run must not look larger than
         # a short one.
         pa.default_memory_pool().release_unused()
+
+    def close(self) -> None:
+        """Commit what is whole; nothing is left to take over. Shards that are not are dropped."""
+        self.flush()
+        self._journal.remove()
 
     def steps(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """The commits of a flush, one table each, in their order."""
         yield "indexes", self._flush_indexes
         # Before the rows that they explain: said twice after a crash rather than not at all.
-        yield "failures", lambda: self._flush_log("failures", self._failures)
+        yield "failures", lambda: self._flush_log("failures")
         for table in DATA_TABLES:
             yield table, lambda table=table: self._flush_data(table)  # type: ignore[misc]
         yield "shards", self._flush_shards
-        yield "videos", lambda: self._flush_log("videos", self._videos)
+        yield "videos", lambda: self._flush_log("videos")
 
     def _flush_indexes(self) -> None:
         self._append("indexes", self._indexes, lambda _: {})
@@ -322,14 +408,15 @@ class LedgerWriter:
         self._append("shards", self._shards, lambda _: note)
         self._shards.clear()
 
-    def _flush_log(self, table: str, rows: list[pa.Table]) -> None:
-        if not rows:
-            return
-        # The same id if this is tried again, another for the next batch.
-        name = f"{self._nonce}-{self._batches}"
-        self._append(table, {name: pa.concat_tables(rows)}, lambda _: {})
-        self._batches += 1
-        rows.clear()
+    def _flush_log(self, table: str) -> None:
+        rows = {batch: pa.concat_tables(parts) for batch, parts in self._logs[table].items()}
+        done = self._append(table, rows, lambda _: {})
+        own = self._journal.batch if self._journal.is_open else ""
+        if done is not None and own in done.before:
+            # Somebody took this process for dead and committed what it had then. What came
+            # since is not told from that: rather said twice than not at all.
+            self._append(table, {f"{own}-again": rows[own]}, lambda _: {})
+        self._logs[table].clear()
 
     def _append(
         self, table: str, rows: dict[str, pa.Table], note: Callable[[list[str]], object]

@@ -11,6 +11,10 @@ from pipeline.ledger.remap import owned_range
 from pipeline.ledger.schema import plain
 from pipeline.records import Failure, ShardEnd, ShardTask, VideoOutcome, shard_id
 
+QUARANTINED = "quarantined: "
+"""How the reason of a failure begins that stands for a clip which was given up within a shard
+that landed. Later analyses of the same frames leave these clips out too."""
+
 
 class Clock:
     """Microseconds since 1970, UTC, each later than the one before: the latest row counts."""
@@ -60,24 +64,46 @@ def failure_row(failure: Failure, run_id: str, recorded_us: int) -> pa.Table:
     return _row("failures", values)
 
 
-def lost_frames(task: ShardTask, end: ShardEnd) -> list[Failure]:
-    """The frames of a whole shard that could not be decoded: a failure for each range of them
-    that the shard owns (its windows may reach into the next one)."""
+def lost_frames(task: ShardTask, end: ShardEnd, frames: str) -> list[Failure]:
+    """The frames of a whole shard that have no rows of their own: a failure for each clip that
+    was quarantined, and one for each range of frames that could not be decoded and that the shard
+    owns (its windows may reach into the next one).
+
+    Args:
+        frames: fingerprint of the frames analysis, whose clips are quarantined.
+    """
+    source, video_id = task.source, task.index.video_id
+    lost = []
+    for clip, one in task.quarantined_clips():
+        if not one.known:
+            begin, final = task.own_range(clip)
+            failure = Failure(
+                source.uri,
+                one.stage,
+                f"{QUARANTINED}{one.reason}",
+                stamp=source.stamp,
+                video_id=video_id,
+                analysis=frames,
+                first_frame=begin,
+                last_frame=final,
+                attempts=one.attempts,
+            )
+            lost.append(failure)
     first, last = owned_range(task)
-    return [
-        Failure(
-            uri=task.source.uri,
-            stamp=task.source.stamp,
-            stage="decode",
-            reason=end.missing_reason,
-            video_id=task.index.video_id,
-            first_frame=max(start, first),
-            last_frame=min(stop - 1, last),
-            attempts=end.attempt,
-        )
-        for start, stop in end.missing
-        if start <= last and stop > first
-    ]
+    for start, stop in end.missing:
+        if start <= last and stop > first:
+            failure = Failure(
+                source.uri,
+                "decode",
+                end.missing_reason,
+                stamp=source.stamp,
+                video_id=video_id,
+                first_frame=max(start, first),
+                last_frame=min(stop - 1, last),
+                attempts=end.attempt,
+            )
+            lost.append(failure)
+    return lost
 
 
 def shard_row(task: ShardTask, fingerprint: str, rows: int, run_id: str) -> pa.Table:

@@ -112,6 +112,8 @@ def _account(task: ShardTask, ordered: list[ClipResult], end: ShardEnd) -> _Deco
     ok[here - start] = True
     frames = task.frames_of(start, stop)
     missing = _within(frames, end.missing)
+    for clip, _ in task.quarantined_clips():
+        missing[clip.own_start - start : clip.own_stop - start] = True
     _refuse(task, frames[~ok & ~missing], "neither decoded nor declared missing")
     _refuse(task, frames[ok & missing], "both decoded and declared missing")
     sizes = np.empty((len(positions), 2), dtype=np.int32)

@@ -157,7 +157,7 @@ FRAMES = TableSpec(
         ("width", "i32", "displayed width of this frame in pixels"),
         ("height", "i32", "displayed height of this frame in pixels"),
         ("clip_index", "i64", "clip that owns the frame"),
-        ("status", "s", "ok, or failed: it could not be decoded and has no other rows"),
+        ("status", "s", "ok, or failed: not decoded, or quarantined; it has no other rows"),
     ),
     partition_by=("analysis",),
     sort_by=("video_id", "frame_index"),

@@ -80,7 +80,7 @@ def _opened(source: Source, stage: str, more: dict[str, str]) -> Iterator[InputC
     except FFmpegError as error:
         raise VideoError(stage, _reason(error)) from None
     except OSError as error:
-        raise VideoError(stage, str(error.strerror or error)) from None
+        raise VideoError(stage, str(error.strerror or error), systemic=True) from None
 
 
 def _lenient_metadata() -> dict[str, Any]:
@@ -96,7 +96,7 @@ def check_unchanged(source: Source, stage: str) -> None:
     try:
         now = stamp_of(os.stat(source.uri))
     except OSError as error:
-        raise VideoError(stage, str(error.strerror)) from None
+        raise VideoError(stage, str(error.strerror), systemic=True) from None
     if now != source.stamp:
         raise VideoError(stage, "the file changed during the run")
 

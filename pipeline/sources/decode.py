@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
@@ -48,6 +49,8 @@ def decode_shard(
 ) -> Iterator[ClipPixels | ShardEnd]:
     """Yield every clip of the shard, in order, then a ShardEnd that says what was missing.
 
+    Quarantined clips come last, without a frame.
+
     Args:
         wanted: the pixel format the analyzers prefer; see `pictures.AvPicture` for when a frame
             comes as rgb24 all the same.
@@ -56,21 +59,9 @@ def decode_shard(
     Raises VideoError("decode", reason) where the shard as a whole cannot be decoded.
     """
     notes = DecodeNotes()
-    first, stop = int(task.sampled[0]), int(task.sampled[-1]) + 1
-    if config.backend == "opencv":
-        frames = frames_opencv(
-            task.source, task.index, first, stop, threads=config.threads, notes=notes
-        )
-    else:
-        frames = frames_pyav(
-            task.source,
-            task.index,
-            first,
-            stop,
-            wanted=wanted,
-            threads=config.threads,
-            notes=notes,
-        )
+    frames = chain.from_iterable(
+        _frames(task, first, stop, config, wanted, notes) for first, stop in _wanted_runs(task)
+    )
     started = time.perf_counter()
     spent_s = 0.0
     seen = np.zeros(len(task.sampled), dtype=bool)
@@ -79,6 +70,8 @@ def decode_shard(
         clip_s, spent_s = now - started, spent_s + now - started
         yield _timed(clip_pixels, clip_s)
         started = time.perf_counter()
+    for clip, _ in task.quarantined_clips():
+        seen[clip.own_start - task.base : clip.own_stop - task.base] = True
     missing = _ranges(task.sampled[~seen])
     yield ShardEnd(
         task_key=task.key,
@@ -90,6 +83,34 @@ def decode_shard(
     )
 
 
+def _frames(
+    task: ShardTask,
+    first: int,
+    stop: int,
+    config: DecodeConfig,
+    wanted: PixelFormat,
+    notes: DecodeNotes,
+) -> Iterator[tuple[int, Picture]]:
+    source, index, threads = task.source, task.index, config.threads
+    if config.backend == "opencv":
+        return frames_opencv(source, index, first, stop, threads=threads, notes=notes)
+    return frames_pyav(source, index, first, stop, wanted=wanted, threads=threads, notes=notes)
+
+
+def _wanted_runs(task: ShardTask) -> list[tuple[int, int]]:
+    """Half-open ranges of frames to decode: all of the shard, but for those that only quarantined
+    clips want. Each begins anew at a keyframe, so that what ends a decoder may be leapt over."""
+    runs: list[list[int]] = []
+    for clip in task.healthy_clips():
+        if runs and clip.start <= runs[-1][1]:
+            runs[-1][1] = max(runs[-1][1], clip.stop)
+        else:
+            runs.append([clip.start, clip.stop])
+    last = [int(task.frames_of(stop - 1, stop)[0]) for _, stop in runs]
+    first = [int(task.frames_of(start, start + 1)[0]) for start, _ in runs]
+    return [(a, b + 1) for a, b in zip(first, last, strict=True)]
+
+
 def _fill(
     task: ShardTask,
     attempt: int,
@@ -98,7 +119,7 @@ def _fill(
     pool: BufferPool,
 ) -> Iterator[ClipPixels]:
     """Deal frames out to the windows they lie in; a window is whole once a later frame comes."""
-    waiting = list(task.shard.clips)
+    waiting = task.healthy_clips()
     opened: list[_Window] = []
     offset = 0  # Into task.sampled: the next sampled frame.
     for frame_index, picture in frames:
@@ -125,7 +146,7 @@ def _fill(
             yield opened.pop(0).close(task.key, attempt)
     for window in opened:
         yield window.close(task.key, attempt)
-    for clip in waiting:
+    for clip in (*waiting, *(clip for clip, _ in task.quarantined_clips())):
         yield _Window(clip, pool).close(task.key, attempt)
 
 

@@ -111,7 +111,8 @@ def _stat(path: str) -> Source | Failure:
     try:
         status = os.stat(path)
     except OSError as error:
-        return Failure(uri=_uri(path), stage="discover", reason=str(error.strerror))
+        reason = str(error.strerror)
+        return Failure(uri=_uri(path), stage="discover", reason=reason, systemic=True)
     if not stat.S_ISREG(status.st_mode):
         # Opening a pipe would wait for whoever writes to it.
         return Failure(uri=_uri(path), stage="discover", reason="not a regular file")

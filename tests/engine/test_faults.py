@@ -77,17 +77,19 @@ def test_what_was_queued_behind_a_shard_does_not_pay_for_it(ray_here, tmp_path):
     assert "died" in failure["reason"]
 
 
-def test_a_dead_collector_ends_the_run_in_one_line_and_the_next_does_the_rest(ray_here, tmp_path):
+@pytest.mark.parametrize("placement", ["fused", "split"])
+def test_a_dead_collector_costs_no_row(ray_here, tmp_path, placement):
     for number in range(6):
         make(tmp_path / "v" / f"{number}.mp4", 300 + number, gop=30)
-    with (
-        Killer(1, ("CollectorActor",)) as killer,
-        pytest.raises(RunAborted, match="the collector is gone"),
-    ):
-        run(probe(), [str(tmp_path / "v")], tmp_path / "out", engine="ray")
-    assert len(killer.killed) == 1
-    run(probe(), [str(tmp_path / "v")], tmp_path / "out", engine="ray")
+    config = probe(engine={"placement": placement})
+    with Killer(2, ("CollectorActor",)) as killer:
+        summary = run(config, [str(tmp_path / "v")], tmp_path / "out", engine="ray")
+    assert len(killer.killed) == 2
+    assert summary.videos_ok == 6
     assert_whole(tmp_path / "out", sum(300 + n for n in range(6)))
+    ledger = Ledger(tmp_path / "out")
+    assert ledger.table("videos", current=False).num_rows == 6
+    assert ledger.table("failures").num_rows == 0
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.engine.lanes import QUEUED, Indexing, Lane, Stream, Work
+from pipeline.engine.trials import Trials
 
 
 def stream(lane: Lane, work: Work) -> Stream:
@@ -14,28 +15,28 @@ def stream(lane: Lane, work: Work) -> Stream:
 def test_a_lane_takes_one_to_work_on_and_one_to_go_on_with():
     lane = Lane("worker", present=True)
     for _ in range(QUEUED):
-        assert lane.takes(Work(None))
+        assert lane.takes(Work(None, Trials(3)))
         assert lane.takes(None)
-        stream(lane, Work(None))
-    assert not lane.takes(Work(None))
+        stream(lane, Work(None, Trials(3)))
+    assert not lane.takes(Work(None, Trials(3)))
     assert not lane.takes(None)
 
 
 def test_a_shard_that_failed_is_worked_alone():
-    suspect = Work(None, attempt=2)
+    suspect = Work(None, Trials(3), attempt=2)
     lane = Lane("worker", present=True)
     assert lane.takes(suspect)
-    other = stream(lane, Work(None))
+    other = stream(lane, Work(None, Trials(3)))
     assert not lane.takes(suspect)
     lane.leave(other)
     stream(lane, suspect)
-    assert not lane.takes(Work(None))
+    assert not lane.takes(Work(None, Trials(3)))
     assert not lane.takes(None)
 
 
 def test_the_first_in_the_queue_is_worked_on():
     lane = Lane("worker", present=True)
-    one, two = stream(lane, Work(None)), Indexing(None, lane)
+    one, two = stream(lane, Work(None, Trials(3))), Indexing(None, lane)
     lane.queue.append(two)
     assert lane.is_first(one)
     assert not lane.is_first(two)
@@ -45,7 +46,7 @@ def test_the_first_in_the_queue_is_worked_on():
 
 
 def test_held_bytes_count_what_is_made_ahead_and_what_analyzers_hold():
-    item = stream(Lane("worker", present=True), Work(None))
+    item = stream(Lane("worker", present=True), Work(None, Trials(3)))
     assert item.held_bytes == 40
     item.in_flight = 2
     assert item.held_bytes == 50

@@ -1,0 +1,68 @@
+"""Finds actors that are stuck and replaces them: Ray has no limit for how long a call may take.
+
+Only time in which an actor owes something counts: a decoder that waits to be drawn from is not
+slow. What it was working on then fails like the work of any process that died.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import ray
+
+from pipeline.config import EngineConfig
+from pipeline.engine.lanes import Indexing, Lane, Stream
+from pipeline.engine.roster import Models, Roster
+from pipeline.engine.timing import clip_limit_s, index_limit_s, shard_limit_s
+
+
+class Watchdog:
+    """Clocks on what each actor is working on."""
+
+    def __init__(
+        self, config: EngineConfig, roster: Roster, is_awaited: Callable[[Stream], bool]
+    ) -> None:
+        """`is_awaited`: whether a stream's next result would be taken if it were there."""
+        self._config = config
+        self._roster = roster
+        self._is_awaited = is_awaited
+        self._looked_at = time.monotonic()
+
+    def look(self) -> None:
+        """Let the clocks go on, and kill what is over its limit."""
+        now = time.monotonic()
+        passed, self._looked_at = now - self._looked_at, now
+        for lane in self._roster.lanes:
+            if lane.present and lane.queue:
+                self._look_at(lane, lane.queue[0], passed)
+        for models in self._roster.models:
+            if models.present and models.calls:
+                self._look_at_models(models, passed)
+
+    def _look_at(self, lane: Lane, item: Stream | Indexing, passed: float) -> None:
+        if item.verdict:
+            return
+        if isinstance(item, Indexing):
+            item.waited_s += passed
+            limit = index_limit_s(self._config, item.candidate.source)
+            if item.waited_s > limit:
+                item.verdict = f"no index after {limit:.0f} s (engine.index_timeout)"
+        elif self._is_awaited(item):
+            item.waited_s += passed
+            item.spent_s += passed
+            limit = clip_limit_s(self._config, item.work.task)
+            whole = shard_limit_s(self._config, item.work.task)
+            if item.waited_s > limit:
+                item.verdict = f"stuck: no result for {limit:.0f} s (engine.clip_timeout)"
+            elif item.spent_s > whole:
+                item.verdict = f"not done after {whole:.0f} s (engine.shard_timeout)"
+        if item.verdict:
+            ray.kill(lane.worker, no_restart=False)
+
+    def _look_at_models(self, models: Models, passed: float) -> None:
+        models.waited_s += passed
+        limit = clip_limit_s(self._config, models.calls[0].stream.work.task)
+        if models.waited_s > limit and not models.verdict:
+            models.verdict = f"stuck: no result for {limit:.0f} s (engine.clip_timeout)"
+            ray.kill(models.actor, no_restart=False)

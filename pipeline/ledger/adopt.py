@@ -1,0 +1,35 @@
+"""Takes over what runs that died have left in their journals, before a new run is planned."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+
+from pipeline.ledger.commit import LedgerWriter
+from pipeline.ledger.journal import FOLDER, journals
+
+
+def adopt(output: str, alive: Collection[str]) -> dict[str, int]:
+    """Commit the shards that dead runs had finished and not committed.
+
+    Two processes may do so at once. Raises RunAborted where the tables cannot be written.
+
+    Args:
+        alive: runs that are still going on, whose journals are their own business.
+
+    Returns rows per table that landed through this call.
+    """
+    rows: dict[str, int] = {}
+    for run_id in journals(output):
+        if run_id in alive:
+            continue
+        with LedgerWriter(output, run_id, None) as writer:
+            pass
+        for table, count in writer.stats.rows.items():
+            rows[table] = rows.get(table, 0) + count
+    return rows
+
+
+def has_left(output: str) -> bool:
+    """Whether any run has left a journal, dead or alive."""
+    return os.path.isdir(os.path.join(output, FOLDER))
