@@ -119,6 +119,17 @@ def status_command(output: OutputArg) -> None:
     print_status(str(output))
 
 
+@app.command("runs")
+def runs_command(
+    output: OutputArg,
+    show: Annotated[int, typer.Option(help="Runs to print at most, the latest.")] = 20,
+) -> None:
+    """The runs that had work to do in OUTPUT: when, where, how they ended (times in UTC)."""
+    from pipeline.report import print_runs
+
+    print_runs(str(output), show)
+
+
 @app.command("verify")
 def verify_command(
     output: OutputArg,

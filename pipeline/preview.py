@@ -22,11 +22,18 @@ class Preview:
     frames: int = 0
     analyses: dict[str, int] = field(default_factory=dict)
     """Frames that each analysis lacks, by analyzer name."""
+    frames_per_s: float | None = None
+    """What an earlier run of the same analyses on this output made; None where none did them."""
     problems: list[Failure] = field(default_factory=list)
     """Videos that a run would record as failed, the first ones."""
 
+    @property
+    def seconds(self) -> float | None:
+        """How long a run would take, without its start-up; None where there is no telling."""
+        return self.frames / self.frames_per_s if self.frames_per_s else None
+
     def as_dict(self) -> dict[str, object]:
-        return asdict(self)
+        return asdict(self) | {"seconds": self.seconds}
 
 
 def plan(
@@ -42,6 +49,7 @@ def plan(
     Videos that no run has indexed are indexed here (packets only), one after another, to count
     their frames. The same bytes under two names are counted once.
     """
+    from pipeline.ledger.runs import past_rate, read_runs
     from pipeline.sources.index import index_video
 
     job = make_job(config, output)
@@ -80,6 +88,9 @@ def plan(
             for fingerprint in task.analyses:
                 name = names[fingerprint]
                 preview.analyses[name] = preview.analyses.get(name, 0) + task.frame_count
+    if preview.frames:
+        due_now = {print_ for print_, name in names.items() if preview.analyses.get(name)}
+        preview.frames_per_s = past_rate(read_runs(job.output), due_now)
     if not corpus.counts:
         raise UsageError(f"no videos in {', '.join(corpus.inputs)}: nothing to do")
     return preview

@@ -31,7 +31,7 @@ def describe(stats: RunStats) -> str:
         if (stats.first_work_at)
         else 0.0
     )
-    phase = ""
+    phase = f"{stats.waiting_for}; " if stats.waiting_for else ""
     if not stats.first_work_at:
         phase = f"starting: {stats.waiting_for}; " if stats.waiting_for else "starting; "
     return (

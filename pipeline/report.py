@@ -147,8 +147,51 @@ def print_plan(preview: Preview) -> None:
     )
     for name, frames in preview.analyses.items():
         print(f"         {name}: {frames:,} frames")
+    if preview.seconds is not None:
+        print(
+            f"time     about {duration(preview.seconds)} at {preview.frames_per_s:,.0f} frames/s, "
+            "as in an earlier run of these analyses"
+        )
+    elif preview.frames:
+        print("time     not known: no run has done these analyses here")
     for problem in preview.problems[:SHOWN_PROBLEMS]:
         print(f"would fail  {problem.uri}: {problem.reason}")
+
+
+def duration(seconds: float) -> str:
+    """As people say it: 40 s, 12 min, 3 h 20 min, 4 days 2 h."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if hours < 48:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{hours // 24} days {hours % 24} h"
+
+
+def print_runs(output: str, show: int) -> None:
+    """The latest runs of an output, one a line."""
+    from datetime import timedelta
+
+    from pipeline.ledger.runs import read_runs
+
+    runs = read_runs(output)
+    if not runs:
+        print(f"no run has worked in {output}")
+    for run in runs[-max(0, show) :]:
+        began = f"{run['started_at']:%Y-%m-%d %H:%M:%S}"
+        state = run["state"]
+        if state == "ended":
+            took: timedelta = run["ended_at"] - run["started_at"]
+            state = f"exit {run['exit_code']} after {duration(took.total_seconds())}"
+        counts = (
+            f"{run['videos_ok']:,} ok, {run['videos_partial']:,} partial, "
+            f"{run['videos_failed']:,} failed, {run['frames']:,} frames"
+        )
+        print(f"{run['run_id']}  {began}  {run['host']}  {state}: {counts}")
+        if run["error"]:
+            print(f"    {run['error']}")
 
 
 def print_status(output: str) -> None:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import datetime
 import os
 import secrets
-from contextlib import closing
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.config import Config, load_config
-from pipeline.errors import UsageError
+from pipeline.errors import EXIT_ABORTED, EXIT_FAILURES, EXIT_OK, FrameledgerError, UsageError
 from pipeline.summary import RunSummary, summarize
 
 if TYPE_CHECKING:
     from pipeline.engine.job import Job
+    from pipeline.engine.tracker import RunStats, Tracker
     from pipeline.progress import Progress
+    from pipeline.resume import Candidate, Corpus
 
 
 def run(
@@ -58,20 +63,75 @@ def run(
         stats.notes[note] = 1
     lease = Lease(job.output, job.run_id, ",".join(job.by_fingerprint()))
     tracker = Tracker(corpus, stats, limit, lease)
-    watch = progress.watching(stats) if progress is not None else _unwatched()
+    watch = progress.watching(stats) if progress is not None else nullcontext()
     with watch, closing(lease):
-        if job.config.engine.name == "local":
-            from pipeline.engine.local import run_local
-
-            run_local(job, tracker)
-        else:
-            from pipeline.engine.ray import run_ray
-
-            run_ray(job, tracker, address)
+        first = tracker.first_due()
+        if first is not None:
+            with _recorded(job, corpus, stats):
+                _work(job, tracker, first, address)
     if not corpus.counts:
         raise UsageError(f"no videos in {', '.join(corpus.inputs)}: nothing to do")
     _make_current(job)
     return summarize(job, tracker)
+
+
+def _work(job: Job, tracker: Tracker, first: Candidate, address: str | None) -> None:
+    if job.config.engine.name == "local":
+        from pipeline.engine.local import run_local
+
+        run_local(job, tracker, first)
+    else:
+        from pipeline.engine.ray import run_ray
+
+        run_ray(job, tracker, first, address)
+
+
+@contextmanager
+def _recorded(job: Job, corpus: Corpus, stats: RunStats) -> Iterator[None]:
+    """Keep in the table `runs` that the run has begun, and how it ended."""
+    from pipeline.ledger.runs import RunLog, RunRecord
+
+    log = RunLog(job.output)
+    record = RunRecord(
+        run_id=job.run_id,
+        started_at=log.now(),
+        config=job.config.model_dump_json(),
+        inputs=corpus.inputs,
+        analyses=tuple(job.by_fingerprint()),
+    )
+    log.write(record)
+    code, error = EXIT_OK, ""
+    try:
+        yield
+        bad = stats.videos["partial"] + stats.videos["failed"]
+        bad += stats.known_partial + stats.known_failed
+        code = EXIT_FAILURES if bad else EXIT_OK
+    except FrameledgerError as stopped:
+        code, error = stopped.exit_code, str(stopped)
+        raise
+    except BaseException as stopped:
+        code, error = EXIT_ABORTED, type(stopped).__name__
+        raise
+    finally:
+        ended = replace(
+            record,
+            ended_at=log.now(),
+            exit_code=code,
+            error=error,
+            worked=tuple(sorted(stats.worked)),
+            videos_ok=stats.videos["ok"],
+            videos_partial=stats.videos["partial"],
+            videos_failed=stats.videos["failed"],
+            videos_done_before=stats.skipped_done,
+            shards=stats.shards,
+            frames=stats.frames,
+            retries=stats.retries,
+            steady_s=stats.steady_s,
+            total_s=time.perf_counter() - stats.started_at,
+        )
+        # Where the store cannot be written any more, the first error is the one to tell.
+        with suppress(FrameledgerError) if error else nullcontext():
+            log.write(ended)
 
 
 def _make_current(job: Job) -> None:
@@ -131,9 +191,3 @@ def open_corpus(job: Job, inputs: list[str] | tuple[str, ...], *, retry_failed: 
         raise UsageError("no input given: name files, folders, globs or lists")
     check_inputs(chosen)
     return Corpus(job, chosen, Books(job.output), retry_failed)
-
-
-def _unwatched():  # type: ignore[no-untyped-def]
-    from contextlib import nullcontext
-
-    return nullcontext()

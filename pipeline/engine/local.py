@@ -26,17 +26,15 @@ from pipeline.resume import Candidate
 T = TypeVar("T")
 
 
-def run_local(job: Job, tracker: Tracker) -> None:
-    """Work everything that is due. Models are loaded when the first video needs them."""
+def run_local(job: Job, tracker: Tracker, first: Candidate) -> None:
+    """Work `first` and everything that is due after it."""
     stats = tracker.stats
     stats.engine, stats.placement = "local", "fused"
-    candidate = tracker.first_due()
-    if candidate is None:
-        return  # Nothing is due: write nothing, load nothing.
     worker = FusedWorker(job, local_device(job.config), threads=_all_threads())
     worker.setup()
     engine = _Local(job, tracker, worker)
     stats.first_work_at = time.perf_counter()
+    candidate: Candidate | None = first
     try:
         while not tracker.exhausted:
             if candidate is not None:

@@ -31,6 +31,7 @@ from pipeline.engine.tracker import Ack, Report, Tracker
 from pipeline.engine.worker import AnalyzerGroup, Decoder, FusedWorker
 from pipeline.errors import ConfigError, RunAborted, UsageError
 from pipeline.records import ClipPixels, Parcel, ShardEnd, ShardTask, Source, VideoIndex
+from pipeline.resume import Candidate
 
 STORE_HEADROOM_BYTES = 128 * 2**20
 """Object store beyond the pixels in flight: results, indexes, Ray's own objects."""
@@ -130,14 +131,12 @@ class CollectorActor:
         return self._collector.close()
 
 
-def run_ray(job: Job, tracker: Tracker, address: str | None = None) -> None:
-    """Work everything that is due on a Ray cluster; on this machine where none is named.
+def run_ray(job: Job, tracker: Tracker, first: Candidate, address: str | None = None) -> None:
+    """Work `first` and all that is due after it on a Ray cluster; on this machine where none is
+    named.
 
     A Ray that the caller has started is used and left running.
     """
-    first = tracker.first_due()
-    if first is None:
-        return  # Nothing is due: do not start a cluster to find that out.
     with connected(job, address) as resources:
         sizing = size(job.config, resources, weights_bytes(job.config))
         stats = tracker.stats

@@ -249,13 +249,44 @@ SHARDS = TableSpec(
     skipping_columns=("video_id", "shard_index", "run_id"),
 )
 
+RUNS = TableSpec(
+    name="runs",
+    description="Runs that had work to do: a row at the beginning, one at the end; the latest "
+    "row of a run counts.",
+    schema=_schema(
+        _RUN,
+        ("started_at", "time", "when the run began, UTC"),
+        ("ended_at", "time", "when it ended, UTC; null where it has not, or could not say so"),
+        ("host", "s", "host of the run's driver"),
+        ("config", "s", "the configuration with all its values, JSON"),
+        ("inputs", pa.list_(pa.string()), "what the run was given as inputs"),
+        ("versions", "s", "versions of Python and of the packages that rows depend on, JSON"),
+        ("analyses", pa.list_(pa.string()), "fingerprints of the analyses that were wanted"),
+        ("worked", pa.list_(pa.string()), "those of them that any video lacked"),
+        ("videos_ok", "i64", "videos that the run ended as ok"),
+        ("videos_partial", "i64", "videos that the run ended as partial"),
+        ("videos_failed", "i64", "videos that the run ended as failed"),
+        ("videos_done_before", "i64", "videos in which nothing was due"),
+        ("shards", "i64", "shards that the run made whole"),
+        ("frames", "i64", "sampled frames of these shards"),
+        ("retries", "i64", "attempts at shards and indexes beyond the first"),
+        ("steady_s", "f64", "seconds from the first shard handed out to the last result"),
+        ("total_s", "f64", "seconds from start to end"),
+        ("exit_code", "i32", "exit code of the command"),
+        ("error", "s", "why the run stopped before its end; empty where it did not"),
+        _RECORDED,
+    ),
+    sort_by=("recorded_at",),
+    skipping_columns=("run_id", "recorded_at"),
+)
+
 DATA_TABLES = ("frames", "detections", "embeddings")
 """Tables whose rows belong to shards, in the order in which they are committed."""
 
 TABLES: dict[str, TableSpec] = {
     spec.name: spec
     # videos comes last: an output is one once this table exists.
-    for spec in (INDEXES, FRAMES, DETECTIONS, EMBEDDINGS, SHARDS, FAILURES, VIDEOS)
+    for spec in (RUNS, INDEXES, FRAMES, DETECTIONS, EMBEDDINGS, SHARDS, FAILURES, VIDEOS)
 }
 
 

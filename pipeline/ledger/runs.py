@@ -1,0 +1,129 @@
+"""The `runs` table: one row when a run begins its work, one when it ends; the latest row counts."""
+
+from __future__ import annotations
+
+import json
+import platform
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from pipeline.ledger.books import latest_rows
+from pipeline.ledger.delta import append_once, create_tables
+from pipeline.ledger.keys import keys_of
+from pipeline.ledger.leases import live_runs
+from pipeline.ledger.outcomes import Clock
+from pipeline.ledger.scan import read_table
+from pipeline.ledger.schema import plain
+from pipeline.ledger.store import Store
+
+PACKAGES = ("frameledger", "ray", "torch", "transformers", "detectron2", "av", "pyarrow")
+
+State = Literal["running", "ended", "died"]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as the output remembers it."""
+
+    run_id: str
+    started_at: int
+    """Microseconds since 1970, UTC."""
+    config: str
+    """JSON."""
+    inputs: tuple[str, ...]
+    analyses: tuple[str, ...]
+    """Fingerprints of what the run wanted."""
+    host: str = field(default_factory=socket.gethostname)
+    versions: str = field(default_factory=lambda: json.dumps(versions()))
+    """JSON: Python and the packages that rows depend on."""
+    ended_at: int | None = None
+    exit_code: int | None = None
+    error: str = ""
+    """Why it did not come to its end; empty where it did."""
+    worked: tuple[str, ...] = ()
+    """Fingerprints of the analyses that any video lacked."""
+    videos_ok: int = 0
+    videos_partial: int = 0
+    videos_failed: int = 0
+    videos_done_before: int = 0
+    shards: int = 0
+    frames: int = 0
+    retries: int = 0
+    steady_s: float = 0.0
+    """From the first shard handed out to the last result."""
+    total_s: float = 0.0
+
+
+class RunLog:
+    """Writes what becomes of one run."""
+
+    def __init__(self, output: str) -> None:
+        self._store = Store(output)
+        self._clock = Clock()
+
+    def now(self) -> int:
+        return self._clock.now()
+
+    def write(self, record: RunRecord) -> None:
+        """Add a row; once for each of its two moments, however often it is tried.
+
+        Raises UsageError or RunAborted where the tables cannot be made or written.
+        """
+        create_tables(self._store)
+        values = vars(record) | {"recorded_at": self._clock.now()}
+        schema = plain("runs")
+        row = pa.table([pa.array([values[f.name]], f.type) for f in schema], schema=schema)
+        moment = "begin" if record.ended_at is None else "end"
+        append_once(self._store, "runs", {f"{record.run_id}-{moment}": row}, lambda _: {})
+
+
+def read_runs(output: str) -> list[dict[str, Any]]:
+    """The latest row of each run, the first run first, each with its `state`.
+
+    `running`: its process is alive. `died`: it is not, and never said that it ended.
+    """
+    store = Store(output)
+    if not store.exists("runs"):
+        return []
+    rows = read_table(store.dataset("runs", store.open("runs")))
+    newest = latest_rows(keys_of(rows.column("run_id")), rows.column("recorded_at"))
+    found = rows.take(pa.array(newest)).sort_by("started_at").to_pylist()
+    alive = live_runs(output)
+    return [row | {"state": _state(row, alive)} for row in found]
+
+
+def _state(row: dict[str, Any], alive: set[str]) -> State:
+    if row["ended_at"] is not None:
+        return "ended"
+    return "running" if row["run_id"] in alive else "died"
+
+
+def past_rate(runs: Iterable[dict[str, Any]], due: set[str]) -> float | None:
+    """Frames per second to be expected where the analyses `due` are lacking.
+
+    That of the latest run that did all of them, and as little else as any did; its start-up is
+    left out. None where no run has done them.
+    """
+    able = [r for r in runs if due <= set(r["worked"]) and r["frames"] and r["steady_s"] > 0]
+    if not able:
+        return None
+    least = min(len(run["worked"]) for run in able)
+    run = [r for r in able if len(r["worked"]) == least][-1]
+    return float(run["frames"] / run["steady_s"])
+
+
+def versions() -> dict[str, str]:
+    """Python and those of `PACKAGES` that are installed."""
+    from importlib import metadata
+
+    found = {"python": platform.python_version(), "system": platform.system()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
