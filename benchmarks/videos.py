@@ -60,11 +60,16 @@ def repeated(source: Path, target: Path, minutes: float) -> Path:
 
 def demo_720p(target: Path, seconds: float) -> Path:
     """A 720p video of the demo world with a keyframe every two seconds."""
+    return demo_video(target, 720, int(seconds * 30))
+
+
+def demo_video(target: Path, height: int, frames: int) -> Path:
+    """The demo world at 16:9 and 30 frames a second, with a keyframe every two seconds."""
     from pipeline.demo.video import write_video
     from pipeline.demo.world import World
 
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        world = World(seed=7, width=1280, height=720, frame_count=int(seconds * 30))
+        world = World(seed=7, width=height * 16 // 9, height=height, frame_count=frames)
         write_video(target, world, fps=30, gop=60, b_frames=2)
     return target
