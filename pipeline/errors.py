@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 EXIT_OK = 0
 EXIT_ABORTED = 1
 EXIT_USAGE = 2
@@ -44,6 +46,18 @@ class VideoError(FrameledgerError):
     def __reduce__(self) -> tuple[type[VideoError], tuple[str, str, bool]]:
         # Exceptions cross process borders by pickle, which replays __init__ with self.args.
         return (type(self), (self.stage, self.reason, self.systemic))
+
+
+_SYSTEMIC = (
+    *(errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT),
+    *(errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+)
+
+
+def is_systemic(error: BaseException) -> bool:
+    """Whether what the system says of one file it would likely say of the next: a share that is
+    away, a user who may not read. That a file is not there is said of that file."""
+    return isinstance(error, OSError) and error.errno in _SYSTEMIC
 
 
 class DeviceLost(VideoError):

@@ -143,7 +143,7 @@ def batch_of(run_id: str, name: str) -> str:
 def _files(folder: Path) -> list[str]:
     try:
         found = [entry.name for entry in os.scandir(folder) if entry.name.endswith(".journal")]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(found, key=lambda name: (os.stat(folder / name).st_mtime_ns, name))
 

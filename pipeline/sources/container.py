@@ -6,7 +6,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import VideoError
+from pipeline.errors import VideoError, is_systemic
 from pipeline.records import Source
 from pipeline.sources.discover import stamp_of
 
@@ -78,9 +78,9 @@ def _opened(source: Source, stage: str, more: dict[str, str]) -> Iterator[InputC
         ) as container:
             yield container
     except FFmpegError as error:
-        raise VideoError(stage, _reason(error)) from None
+        raise VideoError(stage, _reason(error), is_systemic(error)) from None
     except OSError as error:
-        raise VideoError(stage, str(error.strerror or error), systemic=True) from None
+        raise VideoError(stage, str(error.strerror or error), is_systemic(error)) from None
 
 
 def _lenient_metadata() -> dict[str, Any]:
@@ -96,7 +96,7 @@ def check_unchanged(source: Source, stage: str) -> None:
     try:
         now = stamp_of(os.stat(source.uri))
     except OSError as error:
-        raise VideoError(stage, str(error.strerror), systemic=True) from None
+        raise VideoError(stage, str(error.strerror), is_systemic(error)) from None
     if now != source.stamp:
         raise VideoError(stage, "the file changed during the run")
 

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pipeline.errors import UsageError
+from pipeline.errors import UsageError, is_systemic
 from pipeline.records import Failure, Source
 
 VIDEO_SUFFIXES = (
@@ -112,7 +112,7 @@ def _stat(path: str) -> Source | Failure:
         status = os.stat(path)
     except OSError as error:
         reason = str(error.strerror)
-        return Failure(uri=_uri(path), stage="discover", reason=reason, systemic=True)
+        return Failure(_uri(path), "discover", reason, systemic=is_systemic(error))
     if not stat.S_ISREG(status.st_mode):
         # Opening a pipe would wait for whoever writes to it.
         return Failure(uri=_uri(path), stage="discover", reason="not a regular file")
