@@ -17,7 +17,7 @@ def failing(number: int, reason: str = "Permission denied", systemic: bool = Tru
 def test_one_reason_for_video_after_video_stops_the_run():
     breaker = Breaker(3)
     assert [breaker.sort(failing(n)) for n in range(2)] == [[], []]
-    with pytest.raises(RunAborted, match="3 videos in a row.*Permission denied"):
+    with pytest.raises(RunAborted, match=r"3 videos in a row.*Permission denied"):
         breaker.sort(failing(2))
 
 

@@ -61,7 +61,7 @@ def test_an_error_that_ended_a_run_is_on_record(tmp_path):
     paths = [tmp_path / f"{number}.mp4" for number in range(3)]
     for path in paths:
         path.symlink_to("/proc/self/mem")  # Reading it is an input/output error.
-    with pytest.raises(RunAborted, match="2 videos in a row failed for one reason.*Input/output"):
+    with pytest.raises(RunAborted, match=r"2 videos in a row failed for one reason.*Input/output"):
         run(parse_config(data, where="test"), [str(p) for p in paths], tmp_path / "out")
     (found,) = read_runs(str(tmp_path / "out"))
     assert (found["exit_code"], found["state"]) == (1, "ended")

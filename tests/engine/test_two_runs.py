@@ -1,0 +1,92 @@
+"""Two runs at once in one output: every row once, and hardly any work twice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.ledger.leases import FOLDER, Lease
+from pipeline.ledger.reader import Ledger
+from pipeline.ledger.runs import read_runs
+from pipeline.runner import run
+from tests.engine.test_engines import assert_whole, probe
+from tests.videos import make
+
+LENGTHS = [200 + number for number in range(12)]
+
+
+@pytest.fixture
+def videos(tmp_path):
+    for length in LENGTHS:
+        make(tmp_path / "v" / f"{length}.mp4", length, gop=30)
+    return str(tmp_path / "v")
+
+
+def test_they_share_the_work(tmp_path, videos):
+    command = [sys.executable, "-m", "pipeline", "run", "configs/probe.yaml", videos]
+    command += ["-o", str(tmp_path / "out"), "--engine", "local"]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in both:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+    assert_whole(tmp_path / "out", sum(LENGTHS))
+    runs = read_runs(str(tmp_path / "out"))
+    assert sum(one["frames"] for one in runs) == sum(LENGTHS)  # Taken once, whoever took it.
+    assert Ledger(tmp_path / "out").table("videos", current=False).num_rows == len(LENGTHS)
+    assert not (tmp_path / "out" / FOLDER).exists()
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_what_a_run_held_that_died_is_done_by_the_one_that_waits(request, tmp_path, videos, engine):
+    if engine == "ray":
+        request.getfixturevalue("ray_here")
+    config = probe()
+    from pipeline.runner import make_job
+
+    work = ",".join(make_job(config, str(tmp_path / "out")).by_fingerprint())
+    hold = (
+        "import sys, time\nfrom pipeline.ledger.leases import Lease\n"
+        "lease = Lease(sys.argv[1], 'other', sys.argv[2])\n"
+        f"lease.take({videos + '/205.mp4'!r})\nprint('taken', flush=True)\ntime.sleep(4)\n"
+    )
+    command = [sys.executable, "-c", hold, str(tmp_path / "out"), work]
+    other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "taken\n"
+    summary = run(config, [videos], tmp_path / "out", engine=engine)
+    assert other.wait() == 0
+    assert summary.videos_ok == len(LENGTHS)
+    assert_whole(tmp_path / "out", sum(LENGTHS))
+
+
+def test_two_that_wait_for_each_other_both_end(tmp_path, videos):
+    """Each has what the other wants; neither may wait for ever."""
+    from pipeline.runner import make_job
+
+    config = probe()
+    output = str(tmp_path / "out")
+    other = Lease(output, "other", ",".join(make_job(config, output).by_fingerprint()))
+    other.take(f"{videos}/205.mp4")
+
+    class Releasing:
+        """The other run comes to its end of work while this one is at it."""
+
+        def watching(self, stats):  # type: ignore[no-untyped-def]
+            import threading
+            from contextlib import nullcontext
+
+            def wait() -> None:
+                while not stats.waiting_for:
+                    pass
+                assert other.others_hold() or stats.waiting_for
+                other.release()
+
+            threading.Thread(target=wait, daemon=True).start()
+            return nullcontext()
+
+    summary = run(config, [videos], output, engine="local", progress=Releasing())
+    assert summary.videos_ok == len(LENGTHS)
+    assert not other.others_hold()
+    other.close()
