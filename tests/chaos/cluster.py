@@ -1,0 +1,104 @@
+"""A Ray cluster in a process of its own, for drivers to attach to, with a node that can be lost.
+
+The process (`python -m tests.chaos.cluster`) reads a word a line and answers each with a line; at
+the end of its input, so also when the campaign is killed, the cluster ends with it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+STORE_BYTES = 150 * 2**20
+HEAD_CPUS, NODE_CPUS = 2, 2
+FAST_HEALTH = {
+    "health_check_period_ms": 200,
+    "health_check_timeout_ms": 500,
+    "health_check_failure_threshold": 3,
+    "health_check_initial_delay_ms": 0,
+}
+"""A lost node is noticed within a second instead of a quarter of a minute."""
+
+
+class Cluster:
+    """A handle on the process. `address` is what drivers take with --address."""
+
+    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+        self._log = open(folder / "cluster.log", "wb")  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.cluster"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=env,
+            cwd=folder,
+            text=True,
+        )
+        self.address = self._answer()
+
+    def add_node(self) -> None:
+        self._ask("add")
+
+    def kill_node(self) -> None:
+        """SIGKILL of the second node's raylet; what ran there is left to itself."""
+        self._ask("kill")
+
+    def remove_node(self) -> None:
+        """Forget the second node, whatever became of it, and wait until Ray has."""
+        self._ask("remove")
+
+    def close(self) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+
+    def _ask(self, word: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(word + "\n")
+        self._process.stdin.flush()
+        self._answer()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().strip()
+        if not line:
+            raise RuntimeError(f"the test cluster is gone: see {self._log.name}")
+        return line
+
+
+def main() -> None:
+    from ray.cluster_utils import Cluster as RayCluster
+
+    # Ray prints to stdout what the campaign would take for answers.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    head = {
+        "num_cpus": HEAD_CPUS,
+        "include_dashboard": False,
+        "object_store_memory": STORE_BYTES,
+        "_system_config": FAST_HEALTH,
+    }
+    cluster = RayCluster(initialize_head=True, head_node_args=head)
+    print(cluster.address, file=answers, flush=True)
+    node = None
+    for word in sys.stdin:
+        if word == "add\n":
+            node = cluster.add_node(num_cpus=NODE_CPUS, object_store_memory=STORE_BYTES)
+        elif word == "kill\n" and node is not None:
+            os.kill(node.all_processes["raylet"][0].process.pid, 9)
+        elif word == "remove\n" and node is not None:
+            cluster.remove_node(node, allow_graceful=False)
+            node = None
+        print("done", file=answers, flush=True)
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main()
