@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -35,19 +34,21 @@ class Tables:
     """All rows of an output, contents only, and of each uri its latest row of `videos`."""
 
     output: Path
-    _ledger: Ledger = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._ledger = Ledger(self.output)
+    _read: dict[str, pa.Table] = field(default_factory=dict)
 
     def rows(self, table: str) -> pa.Table:
-        ledger = self._ledger
+        if table not in self._read:
+            self._read[table] = self._rows(table)
+        return self._read[table]
+
+    def _rows(self, table: str) -> pa.Table:
+        ledger = Ledger(self.output)
         found = ledger.videos() if table == "videos" else ledger.table(table, current=False)
         found = found.drop_columns([name for name in VARYING if name in found.column_names])
         keys = KEYS.get(table, ())
         return found.sort_by([(key, "ascending") for key in keys]) if keys else found
 
-    @cached_property
+    @property
     def failures(self) -> list[dict[str, object]]:
         return self.rows("failures").to_pylist()
 
@@ -99,7 +100,7 @@ def _lost_rows(table: str, right: pa.Table, truth: Tables, lost: GivenUp) -> pa.
     ids = dict(zip(videos["uri"].to_pylist(), videos["video_id"].to_pylist(), strict=True))
     whole = {ids[uri] for uri in lost.uris}
     mask = np.isin(right.column("video_id").to_pylist(), list(whole))
-    shards = [row for row in truth.rows("shards").to_pylist()]
+    shards = truth.rows("shards").to_pylist()
     for row in shards:
         if (row["video_id"], row["shard_index"]) not in lost.shards:
             continue

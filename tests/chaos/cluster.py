@@ -7,9 +7,14 @@ the end of its input, so also when the campaign is killed, the cluster ends with
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 STORE_BYTES = 150 * 2**20
 HEAD_CPUS, NODE_CPUS = 2, 2
@@ -36,18 +41,22 @@ class Cluster:
             cwd=folder,
             text=True,
         )
+        self.lost: frozenset[int] = frozenset()
+        """Process ids of the workers of a node that was killed."""
         self.address = self._answer()
 
     def add_node(self) -> None:
         self._ask("add")
 
     def kill_node(self) -> None:
-        """SIGKILL of the second node's raylet; what ran there is left to itself."""
-        self._ask("kill")
+        """SIGKILL of the second node's raylet. Its workers live on for a quarter of a minute, as
+        they would where a node has only lost its network."""
+        self.lost = frozenset(map(int, self._ask("kill").split()[1:]))
 
     def remove_node(self) -> None:
-        """Forget the second node, whatever became of it, and wait until Ray has."""
+        """Forget the second node, whatever became of it, and end its workers."""
         self._ask("remove")
+        self.lost = frozenset()
 
     def close(self) -> None:
         if self._process.stdin is not None:
@@ -59,11 +68,11 @@ class Cluster:
             self._process.wait()
         self._log.close()
 
-    def _ask(self, word: str) -> None:
+    def _ask(self, word: str) -> str:
         assert self._process.stdin is not None
         self._process.stdin.write(word + "\n")
         self._process.stdin.flush()
-        self._answer()
+        return self._answer()
 
     def _answer(self) -> str:
         assert self._process.stdout is not None
@@ -87,17 +96,37 @@ def main() -> None:
     }
     cluster = RayCluster(initialize_head=True, head_node_args=head)
     print(cluster.address, file=answers, flush=True)
-    node = None
+    node, workers = None, []
     for word in sys.stdin:
         if word == "add\n":
             node = cluster.add_node(num_cpus=NODE_CPUS, object_store_memory=STORE_BYTES)
-        elif word == "kill\n" and node is not None:
-            os.kill(node.all_processes["raylet"][0].process.pid, 9)
-        elif word == "remove\n" and node is not None:
-            cluster.remove_node(node, allow_graceful=False)
-            node = None
-        print("done", file=answers, flush=True)
+        else:
+            workers += _workers(node)
+            if word == "kill\n":
+                os.kill(_raylet(node), signal.SIGKILL)
+            else:
+                cluster.remove_node(node, allow_graceful=False)
+                _end(workers)
+        print("done", *[worker.pid for worker in workers], file=answers, flush=True)
     cluster.shutdown()
+
+
+def _raylet(node: Any) -> int:
+    return node.all_processes["raylet"][0].process.pid
+
+
+def _workers(node: Any) -> list[psutil.Process]:
+    try:
+        return psutil.Process(_raylet(node)).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _end(workers: list[psutil.Process]) -> None:
+    for worker in workers:
+        with suppress(psutil.NoSuchProcess):
+            worker.kill()
+    workers.clear()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ from tests.chaos.corpus import Corpus
 from tests.chaos.processes import of_role
 from tests.chaos.schedule import Kill, Moment, Round
 
-POLL_S = 0.002
+FILES_EVERY_S = 0.002
+PROCESSES_EVERY_S = 0.02
+"""How often is looked for what a moment waits for; to go over all processes costs milliseconds."""
 
 
 class Injector:
@@ -57,7 +59,8 @@ class Injector:
             if self._is_there(moment, kill):
                 time.sleep(moment.delay_s)
                 return self._running()
-            time.sleep(POLL_S)
+            files = moment.after in ("file", "commit")
+            time.sleep(FILES_EVERY_S if files else PROCESSES_EVERY_S)
         return False
 
     def _is_there(self, moment: Moment, kill: Kill) -> bool:
@@ -83,7 +86,7 @@ class Injector:
             found = of_role(self._lane, kill.role)
             if found:
                 return self._end(found[kill.pick % len(found)])
-            time.sleep(POLL_S)
+            time.sleep(PROCESSES_EVERY_S)
         return False
 
     def _end(self, pid: int) -> bool:

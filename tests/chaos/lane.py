@@ -1,4 +1,4 @@
-"""Where rounds are played one after the other: folders, a cluster that is kept, runs as processes."""
+"""Where rounds are played one after the other: a folder, a cluster that is kept, runs."""
 
 from __future__ import annotations
 
@@ -53,6 +53,10 @@ class Lane:
             self._cluster = Cluster(self.folder, self._env("cluster"))
         return self._cluster
 
+    @property
+    def _spared(self) -> frozenset[int]:
+        return self._cluster.lost if self._cluster is not None else frozenset()
+
     def close(self) -> None:
         end_all(self.name)
         if self._cluster is not None:
@@ -91,7 +95,7 @@ class Lane:
             if after is not None:
                 after()
         seconds = time.monotonic() - started
-        left = [f"process {name}" for name in orphans(self.name)]
+        left = [f"process {name}" for name in orphans(self.name, self._spared)]
         if left:
             end_all(self.name)
         shutil.rmtree(self.folder / "own", ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Processes of a run, found by a mark in their environment and by the titles that Ray gives them."""
+"""Processes of a run, found by a mark in their environment and the titles that Ray gives them."""
 
 from __future__ import annotations
 
@@ -22,42 +22,42 @@ GONE_S = 10.0
 """After a driver's end its actors and its own Ray have so long to go."""
 
 
-def marked(lane: str) -> Iterator[tuple[psutil.Process, str, str]]:
-    """(process, title, mark) of all living processes of a lane."""
-    for process in psutil.process_iter(["cmdline", "status"]):
+def marked(lane: str, titles: tuple[str, ...] = ()) -> Iterator[tuple[psutil.Process, str, str]]:
+    """(process, title, mark) of the living processes of a lane, those with `titles` if given."""
+    for process in psutil.process_iter(["cmdline"]):
+        # Empty where it has ended and nobody has asked for its exit code.
+        title = " ".join(process.info["cmdline"] or ())
+        if not title or (titles and not title.startswith(titles)):
+            continue
         try:
-            if process.info["status"] == psutil.STATUS_ZOMBIE:
-                continue
             mark = process.environ().get(MARK, "")
         except psutil.Error:
             continue
         if mark.startswith(lane + ":"):
-            yield process, " ".join(process.info["cmdline"] or ()), mark
+            yield process, title, mark
 
 
 def of_role(lane: str, role: Role, *, working: bool = False) -> list[int]:
     """Process ids of a run's actors, ascending; only those that execute a call if `working`."""
-    return sorted(
-        process.pid
-        for process, title, _ in marked(lane)
-        if title.startswith(TITLES[role]) and ("." in title or not working)
-    )
+    found = marked(lane, TITLES[role])
+    return sorted(process.pid for process, title, _ in found if "." in title or not working)
 
 
-def orphans(lane: str) -> list[str]:
-    """What is left of a run that has ended, after it has had its time to go."""
+def orphans(lane: str, spared: frozenset[int]) -> list[str]:
+    """What is left of a run that has ended, after it has had its time to go; not `spared` ids."""
     deadline = time.monotonic() + GONE_S
-    while left := list(_of_runs(lane)):
+    while left := list(_of_runs(lane, spared)):
         if time.monotonic() > deadline:
             return left
         time.sleep(0.05)
     return []
 
 
-def _of_runs(lane: str) -> Iterator[str]:
+def _of_runs(lane: str, spared: frozenset[int]) -> Iterator[str]:
     for process, title, mark in marked(lane):
-        if mark.endswith(":run") or title.startswith(ACTORS):
-            yield f"{process.pid} {title[:60]}"
+        mine = mark.endswith(":run") or title.startswith(ACTORS)
+        if mine and process.pid not in spared:
+            yield f"{process.pid} {title[:60].strip()}"
 
 
 def end_all(lane: str) -> None:

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal[
-    "driver", "decoder", "analyzer", "collector", "node", "disk", "crash", "hang", "rpc"
-]
+Kind = Literal["driver", "decoder", "analyzer", "collector", "node", "disk", "crash", "hang", "rpc"]
 Role = Literal["driver", "decoder", "analyzer", "collector", "node"]
 Engine = Literal["attached", "own", "local"]
 """attached: on a cluster that outlives the round. own: the run starts a Ray. local: no Ray."""
@@ -153,7 +151,9 @@ def round_of(seed: int) -> Round:
     if kind == "disk":
         disk = rng.choice(("tmpfs", "rlimit"))
         # A limit on the size of a file bites where one commit holds much.
-        common |= {"left": 0, "commit_s": 30.0, "commit_bytes": 4 * 2**20} if disk == "rlimit" else {}
+        common |= (
+            {"left": 0, "commit_s": 30.0, "commit_bytes": 4 * 2**20} if disk == "rlimit" else {}
+        )
         common |= {"left": 0}
         return Round(**common, disk=disk, disk_share=rng.uniform(0.1, 0.7))  # type: ignore[arg-type]
     if kind == "rpc":
@@ -173,8 +173,10 @@ def _kills(kind: Kind, engine: object, placement: str, rng: random.Random) -> tu
     """One to three, the first of the round's kind. Whatever ends the run comes last."""
     roles: list[Role] = [kind]  # type: ignore[list-item]
     if engine == "attached":
-        others: list[Role] = ["decoder", "decoder", "collector", "driver"]
+        others: list[Role] = ["decoder", "decoder"]
         others += ["analyzer"] if placement == "split" else []
+        # What ends a run does so once.
+        others += [] if kind in ("collector", "driver") else ["collector", "driver"]
         roles += rng.sample(others, rng.choice((0, 0, 1, 2)))
     roles.sort(key=lambda role: {"collector": 1, "driver": 2}.get(role, 0))
     return tuple(Kill(role, _moment(role, rng), rng.randrange(4)) for role in roles)
