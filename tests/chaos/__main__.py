@@ -17,11 +17,13 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1, help="of the campaign")
     parser.add_argument("--only", choices=sorted(set(WHEEL)), help="rounds of one kind")
-    parser.add_argument("--replay", type=int, metavar="SEED", help="one round; its folder is kept")
+    parser.add_argument(
+        "--replay", type=int, nargs="+", metavar="SEED", help="these rounds; their folders are kept"
+    )
     parser.add_argument("--lanes", type=int, default=2, help="rounds side by side")
     given = parser.parse_args()
     if given.replay is not None:
-        return campaign([given.replay], lanes=1, keep=True)
+        return campaign(given.replay, lanes=1, keep=True)
     return campaign(list(seeds(given.seed, given.rounds, given.only)), lanes=given.lanes)
 
 

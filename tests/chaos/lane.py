@@ -49,7 +49,7 @@ class Lane:
 
     @property
     def cluster(self) -> Cluster:
-        if self._cluster is None:
+        if self._cluster is None or not self._cluster.alive:
             self._cluster = Cluster(self.folder, self._env("cluster"))
         return self._cluster
 

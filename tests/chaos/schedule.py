@@ -29,7 +29,7 @@ VIDEOS = {"a.mp4": 2300, "b.mkv": 300, "c.mp4": 1300, "d.ts": 250, "e.mp4": 150}
 """Frames of the corpus. f.mp4 has the bytes of e.mp4, and is not marked."""
 LEFT_OVER = (1, 3)
 """Videos that the outputs of partial runs hold."""
-MARK_TIMEOUTS = ("engine.clip_timeout=1.5", "engine.shard_timeout=6", "engine.index_timeout=3")
+MARK_TIMEOUTS = ("engine.clip_timeout=3", "engine.shard_timeout=15", "engine.index_timeout=4")
 
 
 @dataclass(frozen=True)
