@@ -97,7 +97,11 @@ class Round:
 
     @property
     def workers(self) -> str:
-        return "4" if self.kind == "node" else "auto"
+        if self.kind != "node":
+            return "auto"
+        # All there is room for, so that the node that is lost has some of them; not where it may
+        # be lost before the run looks what there is.
+        return "auto" if any(kill.moment.after == "start" for kill in self.kills) else "4"
 
     def settings(self) -> list[str]:
         """`--set` of the disturbed run."""
