@@ -5,13 +5,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench train clean
+.PHONY: demo test chaos lint bench train clean
 
 demo: $(STAMP)
 	$(BIN)/frameledger demo --output demo-output
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+# 200 rounds of kills, lost nodes, full disks and bad clips, each resumed and checked (30 minutes).
+chaos: $(STAMP)
+	$(BIN)/python -m tests.chaos --rounds 200 --seed 1
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
