@@ -26,9 +26,8 @@ def written(root: Path, entries: int) -> Path:
     for number in range(entries):
         rows = pa.table({"n": [number] * 5})
         facts = {"report": number}
-        journal.write(
-            [Note("rows", rows, f"id-{number}", "frames"), Note("videos", rows, "", "", facts)]
-        )
+        shard = Note("rows", rows, f"id-{number}", "frames")
+        journal.write([shard, Note("videos", rows, facts=facts)])
     return root / FOLDER / "run" / "nonce-0001.journal"
 
 
