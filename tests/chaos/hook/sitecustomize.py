@@ -18,6 +18,10 @@ from types import ModuleType
 from typing import Any
 
 
+_device_lost = False
+"""A kernel has read where it may not: whatever this process computes from now on fails as well."""
+
+
 class Faults:
     """The faults of one output."""
 
@@ -51,6 +55,10 @@ class Faults:
             return
         if mark["how"] == "crash":
             os._exit(13)
+        if mark["how"] == "illegal":
+            global _device_lost
+            _device_lost = True
+            return
         while True:
             time.sleep(3600)
 
@@ -87,6 +95,23 @@ def patch_worker(module: ModuleType) -> None:
         return analyze(self, clip, *args, **kwargs)
 
     decoder.index, decoder.decode, group.analyze = marked_index, marked_decode, marked_analyze
+    run = group._run
+    group._run = staticmethod(lambda member, frames: run(_on_device(member), frames))
+
+
+def _on_device(member: Any) -> Any:
+    if not _device_lost:
+        return member
+
+    class Lost:
+        name = member.name
+
+        def analyze(self, frames):  # type: ignore[no-untyped-def]
+            import torch  # noqa: F401
+
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    return Lost()
 
 
 def patch_collect(module: ModuleType) -> None:
@@ -112,8 +137,9 @@ def _remember_job(kind: Any) -> None:
 
 
 def _frames(clip: Any) -> tuple[int, int]:
-    """The frames that a clip owns; every frame is sampled, so positions are frame indices."""
-    return clip.clip.own_start, clip.clip.own_stop
+    """The frames that a clip owns; every frame is sampled, so positions are frame indices. None
+    where it was quarantined: nobody looks at them."""
+    return (clip.clip.own_start, clip.clip.own_stop) if len(clip.positions) else (0, 0)
 
 
 PATCHES = {"pipeline.engine.worker": patch_worker, "pipeline.engine.collect": patch_collect}

@@ -1,0 +1,83 @@
+"""Runs under Ray in which a marked frame crashes, hangs or breaks whoever meets it.
+
+supervised FOLDER       plays all cases of `CASES`, each to FOLDER/NAME, and writes FOLDER/said.json
+
+A process of its own: the faults come into Ray's workers by the environment that it is started in
+(see tests/chaos/hook), so that the package itself knows nothing of them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import FrameledgerError
+from pipeline.runner import run
+from tests.engine.test_engines import probe
+from tests.videos import make
+
+FRAMES = {"marked": 300, "healthy": 100}
+MARKED_FRAME = 100
+
+CASES: dict[str, dict[str, Any]] = {
+    "crash-decode-split": {"stage": "decode", "how": "crash", "placement": "split"},
+    "crash-analyze-fused": {"stage": "analyze", "how": "crash", "placement": "fused"},
+    "hang-decode-split": {"stage": "decode", "how": "hang", "placement": "split"},
+    "hang-analyze-fused": {"stage": "analyze", "how": "hang", "placement": "fused"},
+    "crash-index": {"stage": "index", "how": "crash"},
+    "hang-index": {"stage": "index", "how": "hang"},
+    "hang-once-split": {"stage": "analyze", "how": "hang", "times": 1, "placement": "split"},
+    "illegal-once-fused": {"stage": "analyze", "how": "illegal", "times": 1},
+    "illegal-once-split": {"stage": "analyze", "how": "illegal", "times": 1, "placement": "split"},
+}
+LIMITS = {"clip_timeout": 3.0, "index_timeout": 3.0}
+
+
+def main(folder: Path) -> None:
+    import ray
+
+    videos = {name: make(folder / "v" / f"{name}.mp4", n, gop=30) for name, n in FRAMES.items()}
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=256 * 2**20,
+    )
+    said = {}
+    for name, case in CASES.items():
+        output = folder / name
+        tell(output, case, videos["marked"])
+        limits = LIMITS if case["how"] == "hang" else {}
+        config = probe(engine={"placement": case.get("placement", "auto"), **limits})
+        try:
+            said[name] = run(config, [str(folder / "v")], output, engine="ray").as_dict()
+        except FrameledgerError as error:
+            said[name] = {"error": str(error)}
+        (folder / "said.json").write_text(json.dumps(said))
+    ray.shutdown()
+
+
+def tell(output: Path, case: dict[str, Any], video: Path) -> None:
+    """What tests/chaos/hook reads."""
+    from pipeline.sources.index import sha256_of
+
+    mark = {
+        "stage": case["stage"],
+        "how": case["how"],
+        "times": case.get("times", 0),
+        "frame": MARKED_FRAME,
+        "index": str(video),
+        "decode": str(video),
+        "analyze": sha256_of(str(video)),
+    }
+    folder = Path(f"{output}.faults")
+    folder.mkdir()
+    (folder / "faults.json").write_text(json.dumps({"mark": mark}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

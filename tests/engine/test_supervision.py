@@ -1,0 +1,95 @@
+"""What crashes or hangs every time is quarantined; all that is healthy completes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from pipeline.ledger.reader import Ledger
+from pipeline.ledger.verify import verify
+from tests.engine.supervised import CASES, FRAMES, MARKED_FRAME
+
+HOOK = Path(__file__).parents[1] / "chaos" / "hook"
+CLIP = (96, 103)
+"""First and last frame of the clip of eight that holds the marked one."""
+
+ALWAYS = [n for n, c in CASES.items() if not c.get("times") and c["stage"] != "index"]
+ONCE = [n for n, c in CASES.items() if c.get("times")]
+INDEX = [n for n, c in CASES.items() if c["stage"] == "index"]
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory):
+    """The folder of all cases, and what each run said."""
+    folder = tmp_path_factory.mktemp("supervised")
+    short = tempfile.mkdtemp(prefix="fl-", dir="/tmp")
+    paths = [str(HOOK), str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "RAY_TMPDIR": short}
+    command = [sys.executable, "-m", "tests.engine.supervised", str(folder)]
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=500)
+    shutil.rmtree(short, ignore_errors=True)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    return folder, json.loads((folder / "said.json").read_text())
+
+
+def rows_of(output: Path, name: str) -> list[dict[str, object]]:
+    ledger = Ledger(output)
+    (video_id,) = (
+        row["video_id"] for row in ledger.videos().to_pylist() if row["uri"].endswith(f"{name}.mp4")
+    )
+    return [row for row in ledger.table("frames").to_pylist() if row["video_id"] == video_id]
+
+
+def assert_healthy_whole(output: Path) -> None:
+    assert [str(finding) for finding in verify(str(output)).findings] == []
+    frames = rows_of(output, "healthy")
+    assert [row["frame_index"] for row in frames] == list(range(FRAMES["healthy"]))
+    assert {row["status"] for row in frames} == {"ok"}
+
+
+@pytest.mark.parametrize("name", ALWAYS)
+def test_19_a_clip_that_crashes_or_hangs_every_time_is_quarantined(played, name):
+    folder, said = played
+    output = folder / name
+    assert (said[name]["exit_code"], said[name]["videos_partial"]) == (3, 1)
+    assert_healthy_whole(output)
+    frames = rows_of(output, "marked")
+    assert [row["frame_index"] for row in frames] == list(range(FRAMES["marked"]))
+    failed = [row["frame_index"] for row in frames if row["status"] == "failed"]
+    assert failed == list(range(CLIP[0], CLIP[1] + 1))
+    assert CLIP[0] <= MARKED_FRAME <= CLIP[1]
+    ledger = Ledger(output)
+    vectors = ledger.table("embeddings", ["frame_index"]).num_rows
+    assert vectors == sum(FRAMES.values()) - len(failed)
+    (failure,) = ledger.table("failures").to_pylist()
+    assert (failure["first_frame"], failure["last_frame"], failure["attempts"]) == (*CLIP, 3)
+    how = "stuck: no result for 3 s (engine.clip_timeout)" if "hang" in name else "died"
+    assert failure["reason"].startswith("quarantined: ")
+    assert how in failure["reason"]
+
+
+@pytest.mark.parametrize("name", ONCE)
+def test_17_what_kills_or_hangs_a_process_once_costs_no_row(played, name):
+    folder, said = played
+    assert (said[name]["exit_code"], said[name]["videos_ok"]) == (0, 2)
+    assert said[name]["retries"] >= 1
+    assert_healthy_whole(folder / name)
+    assert len(rows_of(folder / name, "marked")) == FRAMES["marked"]
+    assert Ledger(folder / name).table("failures").num_rows == 0
+
+
+@pytest.mark.parametrize("name", INDEX)
+def test_19_a_file_whose_reading_crashes_or_hangs_fails_alone(played, name):
+    folder, said = played
+    assert (said[name]["exit_code"], said[name]["videos_failed"]) == (3, 1)
+    assert_healthy_whole(folder / name)
+    (failure,) = Ledger(folder / name).table("failures").to_pylist()
+    assert (failure["stage"], failure["attempts"]) == ("index", 3)
+    assert ("engine.index_timeout" if "hang" in name else "died") in failure["reason"]
