@@ -122,6 +122,11 @@ class Play:
         allowed = self._allowed()
         if ended.code not in allowed:
             self._wrong(f"the disturbed run ended with {ended.code}, not {sorted(allowed)}")
+        if ended.code in (0, 3):
+            # It says that all is there: then it must be, and nothing be left to a resume.
+            lost = given_up(Tables(self.output))
+            wrong = check_tables(self.output, self.truth, lost)
+            self._wrong(*(f"before the resume: {what}" for what in wrong))
 
     def _allowed(self) -> set[int]:
         """The exit codes that the faults which hit may lead to."""
@@ -131,7 +136,7 @@ class Play:
         if self.round.disk:
             return {1}
         if self.round.mark:
-            return {0} if 0 < self.round.mark.times < self.round.attempts else {3}
+            return {3} if self._marked() else {0}
         if self.round.rpc:
             return {0, 1, 3}
         # The collector may have been on the node that was lost.

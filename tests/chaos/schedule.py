@@ -22,7 +22,7 @@ WHEEL: tuple[Kind, ...] = (
 SEEDS = 1000
 """Rounds that a campaign's seed has for itself."""
 
-WITH_HANGS = False
+WITH_HANGS = True
 """Whether a watchdog ends what hangs (engine.clip_timeout and its like)."""
 
 VIDEOS = {"a.mp4": 2300, "b.mkv": 300, "c.mp4": 1300, "d.ts": 250, "e.mp4": 150}
