@@ -178,15 +178,16 @@ class Driver:
             if not ((short and self._index_next()) or self._start_next() or self._index_next()):
                 return
 
-    def _lane(self, work: Work | None) -> Lane | None:
-        lanes = [lane for lane in self._lanes if lane.takes(work)]
+    def _lane(self, suspect: bool) -> Lane | None:
+        lanes = [lane for lane in self._lanes if lane.takes(suspect)]
         return min(lanes, key=lambda lane: len(lane.queue), default=None)
 
     def _index_next(self) -> bool:
-        lane = self._lane(None)
-        if lane is None or not self._board.to_index:
+        to_index = self._board.to_index
+        lane = self._lane(to_index[0][1] > 0) if to_index else None
+        if lane is None:
             return False
-        candidate, strikes = self._board.to_index.popleft()
+        candidate, strikes = to_index.popleft()
         indexing = Indexing(candidate, lane, strikes)
         self._pending[lane.worker.index.remote(candidate.source)] = indexing
         lane.queue.append(indexing)
@@ -196,7 +197,7 @@ class Driver:
         ready = self._board.ready
         if not ready:
             return False
-        lane = self._lane(ready[0])
+        lane = self._lane(ready[0].suspect)
         if lane is None or not self._has_room(lane, ready[0].task):
             return False
         if lane.queue and len(ready) <= len(self._lanes):

@@ -77,6 +77,11 @@ class Indexing:
     verdict: str = ""
     """Why the watchdog has killed the worker, if it has."""
 
+    @property
+    def suspect(self) -> bool:
+        """As of a shard: it failed before."""
+        return self.strikes > 0
+
 
 @dataclass(eq=False)
 class Stream:
@@ -102,6 +107,10 @@ class Stream:
     """The same for all its results together."""
     verdict: str = ""
     """Why the watchdog has killed the worker, if it has."""
+
+    @property
+    def suspect(self) -> bool:
+        return self.work.suspect
 
     def came(self) -> None:
         """A result has come."""
@@ -136,15 +145,13 @@ class Lane:
     present: bool = False
     """Not while its process starts, for the first time or after it died."""
 
-    def takes(self, work: Work | None) -> bool:
-        """Whether another piece may be queued here (None: a video to index)."""
+    def takes(self, suspect: bool = False) -> bool:
+        """Whether another piece may be queued here; one that failed before only by itself."""
         if not self.present:
             return False
-        if work is not None and work.suspect:
+        if suspect:
             return not self.queue
-        return len(self.queue) < QUEUED and not any(
-            isinstance(item, Stream) and item.work.suspect for item in self.queue
-        )
+        return len(self.queue) < QUEUED and not any(item.suspect for item in self.queue)
 
     def is_first(self, item: Stream | Indexing) -> bool:
         """Whether the worker is, as far as the driver knows, working on `item`."""

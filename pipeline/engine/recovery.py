@@ -57,6 +57,8 @@ class Recovery:
         self.roster.lost(dead)
         if dead and not what.lane.is_first(what):
             what.spared = True
+        elif dead:
+            self._spare(what.lane.queue[1:])
         strikes = what.strikes + (not what.spared)
         source = what.candidate.source
         cause = explain(error, "index").said(what.verdict)
@@ -96,13 +98,8 @@ class Recovery:
         if models is not None and dead == id_of(models.actor):
             cause = cause.said(models.verdict)
         if dead == id_of(stream.lane.worker) and stream in stream.lane.queue:
-            # What was queued behind the first died with the worker, and is not to blame for it.
             first, *behind = stream.lane.queue
-            for item in behind:
-                if isinstance(item, Stream):
-                    self._put_off(item)
-                else:
-                    item.spared = True
+            self._spare(behind)
             if first is not stream and isinstance(first, Stream):
                 self._strike(first, cause, first.drawn)
         self._strike(stream, cause.said(stream.verdict), number)
@@ -129,6 +126,14 @@ class Recovery:
         else:
             self.tracker.stats.retries += 1
             self.board.ready.append(retry)
+
+    def _spare(self, behind: list[Stream | Indexing]) -> None:
+        """What was queued behind something that killed the worker is not to blame for it."""
+        for item in behind:
+            if isinstance(item, Stream):
+                self._put_off(item)
+            else:
+                item.spared = True
 
     def _put_off(self, stream: Stream) -> None:
         """End an attempt that is not to blame for its end."""

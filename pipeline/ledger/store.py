@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from pipeline.errors import UsageError
+from pipeline.errors import RunAborted, UsageError
 from pipeline.ledger.schema import plain
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 _REFUSED = "%[]^|\\"
 """delta-rs turns a path into a URL and back: these end in an error, or (a percent sign followed
 by two digits) in another folder."""
+
+SPARE_BYTES = 64 * 2**10
+"""Beside the rows of a commit: footers, the entry in the log."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,20 @@ class Store:
                 return f.read()
         except FileNotFoundError:
             return None
+
+    def check_room(self, nbytes: int) -> None:
+        """Raise RunAborted where the disk has no room for so many bytes more.
+
+        Asked beforehand, because a full disk breaks the threads of the Delta library in the
+        middle of a file, of which they say much and nothing that helps.
+        """
+        free = shutil.disk_usage(self.root).free
+        if free < nbytes + SPARE_BYTES:
+            raise RunAborted(
+                f"output {self.root}: no space left on the disk ({free:,} bytes are free, a commit "
+                f"may take {nbytes + SPARE_BYTES:,}); make room and run again: what was committed "
+                "is kept"
+            )
 
     def prepare(self) -> None:
         """Make the root where it is missing. Raises UsageError where it cannot be."""

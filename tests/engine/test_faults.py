@@ -43,14 +43,24 @@ class Killer:
 
         deadline = time.monotonic() + 60
         while len(self.killed) < self.times and time.monotonic() < deadline:
-            for process in psutil.process_iter(["cmdline"]):
-                line = " ".join(process.info["cmdline"] or [])
+            # Of the Ray that this process has started, no other's.
+            for process in psutil.Process().children(recursive=True):
+                line = _command(process)
                 if line.startswith("ray::") and any(title in line for title in self.titles):
                     os.kill(process.pid, signal.SIGKILL)
                     self.killed.append(process.pid)
                     time.sleep(0.5)
                     break
             time.sleep(0.005)
+
+
+def _command(process) -> str:  # type: ignore[no-untyped-def]
+    import psutil
+
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 @pytest.mark.parametrize("placement", ["fused", "split"])

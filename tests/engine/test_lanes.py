@@ -15,23 +15,24 @@ def stream(lane: Lane, work: Work) -> Stream:
 def test_a_lane_takes_one_to_work_on_and_one_to_go_on_with():
     lane = Lane("worker", present=True)
     for _ in range(QUEUED):
-        assert lane.takes(Work(None, Trials(3)))
-        assert lane.takes(None)
+        assert lane.takes()
         stream(lane, Work(None, Trials(3)))
-    assert not lane.takes(Work(None, Trials(3)))
-    assert not lane.takes(None)
+    assert not lane.takes()
 
 
-def test_a_shard_that_failed_is_worked_alone():
-    suspect = Work(None, Trials(3), attempt=2)
+def test_what_failed_before_is_worked_alone():
     lane = Lane("worker", present=True)
-    assert lane.takes(suspect)
+    assert lane.takes(suspect=True)
     other = stream(lane, Work(None, Trials(3)))
-    assert not lane.takes(suspect)
+    assert not lane.takes(suspect=True)
     lane.leave(other)
-    stream(lane, suspect)
-    assert not lane.takes(Work(None, Trials(3)))
-    assert not lane.takes(None)
+    for suspect in (
+        Stream(Work(None, Trials(3), attempt=2), lane, generator=None, clip_bytes=10, ahead=3),
+        Indexing(None, lane, strikes=1),
+    ):
+        lane.queue.append(suspect)
+        assert not lane.takes()
+        lane.leave(suspect)
 
 
 def test_the_first_in_the_queue_is_worked_on():

@@ -17,7 +17,6 @@ import time
 from types import ModuleType
 from typing import Any
 
-
 _device_lost = False
 """A kernel has read where it may not: whatever this process computes from now on fails as well."""
 
