@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from benchmarks.crash import crash
 from benchmarks.memory import memory
 from benchmarks.models import models
 from benchmarks.throughput import throughput
 
-TABLES = {"throughput": throughput, "memory": memory, "models": models}
+TABLES = {"throughput": throughput, "memory": memory, "crash": crash, "models": models}
 WORK = Path("bench-output")
 VIDEOS = Path("../shared/videos")
 """Real videos; the demo world's are used where the folder is absent."""
