@@ -53,6 +53,8 @@ def print_summary(summary: RunSummary) -> None:
     where = f"{summary.engine}, {summary.placement}, {summary.decoders} workers"
     print(f"limit    {summary.limit} [{where}]")
     print(f"output   {summary.output} ({summary.commits} commits, {summary.commit_s:.1f} s)")
+    if summary.retries:
+        print(f"retries  {summary.retries:,} pieces of work were tried again")
     for note in summary.notes:
         print(f"note     {note}")
     _print_problems(summary.problems, summary.videos_failed + summary.videos_partial)

@@ -121,7 +121,9 @@ class CollectorLink:
         while True:
             try:
                 if self.settle():
-                    return get(getattr(self._actor, method).remote())
+                    answer = get(getattr(self._actor, method).remote())
+                    if self.settle():  # Calls are answered in order: all that was owed by now.
+                        return answer
                 self.revive()
             except RayError as error:
                 if not self.is_of(error):
