@@ -73,7 +73,7 @@ def plan(
         index = corpus.books.index(candidate.video_id) if known else None
         if index is None:
             try:
-                index = index_video(source, job.config.decode.max_pixels)
+                index = index_video(source, job.config.decode)
             except VideoError as error:
                 failure = Failure(source.uri, error.stage, error.reason, stamp=source.stamp)
                 preview.problems.append(failure)
