@@ -215,6 +215,8 @@ class Config(_Model):
     commit: CommitConfig = CommitConfig()
     inputs: tuple[str, ...] = ()
     """Used when the command line names no input."""
+    links: Literal["inside", "anywhere"] = "inside"
+    """Links found in a folder lead to files in it; `anywhere`: out of it too, and to folders."""
 
 
 _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)

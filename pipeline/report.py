@@ -154,6 +154,9 @@ def print_plan(preview: Preview) -> None:
         )
     elif preview.frames:
         print("time     not known: no run has done these analyses here")
+    if preview.left_out:
+        endings = ", ".join(f"{n:,} {ending}" for ending, n in sorted(preview.left_out.items()))
+        print(f"left out {endings} (in folders)")
     for problem in preview.problems[:SHOWN_PROBLEMS]:
         print(f"would fail  {problem.uri}: {problem.reason}")
 
