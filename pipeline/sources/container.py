@@ -28,8 +28,8 @@ SAFE_OPTIONS = {
 _OPEN_TIMEOUT_S = 30.0
 
 
-_PACKETS_SUFFICE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
-"""Containers that give every packet its pts, whatever the decoder knows."""
+HEADER_TELLS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+"""Containers that give every packet its pts, whatever the decoder knows, and the duration."""
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def open_for_packets(
     """
     check_unchanged(source, stage)
     with _opened(source, stage, limits, {"skip_frame": "all"}) as container:
-        if container.format.name in _PACKETS_SUFFICE and len(container.streams.video) == 1:
+        if container.format.name in HEADER_TELLS and len(container.streams.video) == 1:
             stream = _choose(container, stage, limits)
             stream.codec_context.skip_frame = "DEFAULT"
             yield container, stream
@@ -61,7 +61,7 @@ def open_video(
     """Container and chosen video stream of a local file, closed on leaving.
 
     The stream is FFmpeg's "best" one (`av_find_best_stream`: the default disposition, then the
-    largest picture), pictures attached as covers left out. Raises VideoError (with `stage`) for
+    highest bit rate), pictures attached as covers left out. Raises VideoError (with `stage`) for
     a file that is missing, has changed since it was discovered, is no video, has no video stream
     or too large a picture; errors of FFmpeg inside the `with` block become VideoErrors as well,
     except that memory which is not to be had stays a MemoryError.

@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.errors import VideoError
 from pipeline.records import Source, VideoIndex
-from pipeline.sources.container import consistent, open_for_packets, open_video
+from pipeline.sources.container import HEADER_TELLS, consistent, open_for_packets, open_video
 from pipeline.sources.limits import check_duration, check_frames, check_picture, memory_errors
 from pipeline.sources.truncation import missing_bytes
 
@@ -55,21 +55,26 @@ def index_video(source: Source, limits: DecodeConfig) -> VideoIndex:
 
 
 def _index(source: Source, limits: DecodeConfig) -> VideoIndex:
+    import av
+
     pts, dts, is_key = array("q"), array("q"), bytearray()
     first: VideoFrame | None = None
     with open_for_packets(source, "index", limits) as (container, stream):
         context = stream.codec_context
         context.thread_count = 1
         for packet in container.demux(stream):
-            if packet.size == 0 or packet.is_discard:
+            if packet.size == 0:
+                continue
+            if first is None:
+                # Also what is not shown: the first frame that is may refer to it.
+                first = _first_frame(context, packet, limits)
+            if packet.is_discard:
                 continue
             pts.append(NO_PTS if packet.pts is None else packet.pts)
             if packet.dts is not None:
                 dts.append(packet.dts)
             is_key.append(packet.is_keyframe)
             check_frames("index", len(pts), limits)
-            if first is None:
-                first = _first_frame(context, packet, limits)
         if first is None:
             # A stream of one packet, or one that reorders: the frame comes on flushing.
             first = _first_frame(context, None, limits)
@@ -97,6 +102,9 @@ def _index(source: Source, limits: DecodeConfig) -> VideoIndex:
         lost = missing_bytes(source.uri, container.format.name)
         if lost:
             damage = f"the file ends {lost:,} bytes before its container does"
+            if container.format.name in HEADER_TELLS and container.duration:
+                promised = container.duration / av.time_base
+                damage += f", at {float(span):.2f} s of {promised:.2f} s"
         return VideoIndex(
             video_id=sha256_of(source.uri),
             pts=ordered,
