@@ -26,7 +26,7 @@ from pipeline.records import (
     Source,
     VideoIndex,
 )
-from pipeline.sources.decode import BufferPool, decode_shard
+from pipeline.sources.decode import BufferPool, decode_shard, load_decoder
 from pipeline.sources.index import index_video
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Decoder:
     def __init__(self, job: Job, device: str, *, holds_gpu: bool = False) -> None:
         self._config = job.config.decode
         self._wanted = _wanted(job, device)
+        load_decoder(self._config)  # What its libraries take is no video's doing.
         self._cap = MemoryCap(None if holds_gpu else max_memory(job.config))
 
     def index(self, source: Source) -> VideoIndex:

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.config import DecodeConfig
 from pipeline.records import Clip, ClipPixels, PixelFormat, Pixels, ShardEnd, ShardTask
 from pipeline.sources.container import consistent
-from pipeline.sources.frames import DecodeNotes, frames_opencv, frames_pyav
+from pipeline.sources.frames import DecodeNotes, frames_opencv, frames_pyav, import_cv2
 from pipeline.sources.limits import memory_errors
 from pipeline.sources.pictures import Layout, Picture
 
@@ -40,6 +40,14 @@ class BufferPool:
             # numpy keeps the array that owns the memory as the base of all views of it. One is
             # enough: a clip is given back before the next is taken.
             self.free = [part.data.base if part.data.base is not None else part.data]
+
+
+def load_decoder(config: DecodeConfig) -> None:
+    """Load the libraries that decode. Raises VideoError where OpenCV cannot be."""
+    import av  # noqa: F401
+
+    if config.backend == "opencv":
+        import_cv2()
 
 
 def decode_shard(

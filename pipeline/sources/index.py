@@ -82,7 +82,7 @@ def _index(source: Source, limits: DecodeConfig) -> VideoIndex:
         if not pts or time_base is None:
             raise VideoError("index", "no frames: the video stream has no packets")
         if first is None:
-            raise VideoError("index", "no frame can be decoded")
+            raise _nothing(limits)
         if is_mirrored(first):
             raise VideoError("index", "the picture is to be shown mirrored, which is not supported")
         exact = container.format.name not in _WITHOUT_PTS and tell_apart(pts, dts)
@@ -139,6 +139,12 @@ def _first_frame(
         return None  # A damaged packet; the decoder is the one to report it.
 
 
+def _nothing(limits: DecodeConfig) -> VideoError:
+    # Of a picture that it refuses for its size, a decoder may say nothing but that it is invalid.
+    large = f"a picture above decode.max_pixels = {limits.max_pixels}"
+    return VideoError("index", f"no frame can be decoded: damaged, or {large}")
+
+
 def tell_apart(pts: ArrayLike, dts: ArrayLike) -> bool:
     """Whether pts say which frame is which, and in what order they are shown.
 
@@ -179,7 +185,7 @@ def _by_decoding(
             is_key.append(frame.key_frame or len(pts) == 1)
             check_frames("index", len(pts), limits)
     if not pts:
-        raise VideoError("index", "no frame can be decoded")
+        raise _nothing(limits)
     keyframes = np.flatnonzero(np.asarray(is_key)).astype(np.int64)
     damage = ""
     if notes.corrupt_packets:
