@@ -249,7 +249,7 @@ def test_25_a_large_picture_in_the_middle(folder, backend):
 @pytest.mark.parametrize("engine", ["local", "ray"])
 def test_25_out_of_memory_fails_the_video_and_not_the_process(ray_here, folder, engine):
     """A clip of 209 MiB where there are 192."""
-    path = make(folder / "large.mp4", 70, width=1920, height=1088)
+    path = make(folder / "large.mp4", 70, width=1920, height=1088, codec="mpeg4")
     clip = {"length": 70}
     before = resource.getrlimit(resource.RLIMIT_AS)
     outcome = run_between(folder, engine, decode={"max_memory": "192MiB"}, clip=clip)
