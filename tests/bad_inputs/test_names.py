@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
+from typer.testing import CliRunner
 
+from pipeline.cli import app
 from pipeline.ledger.reader import Ledger
 from pipeline.runner import run
 from tests.bad_inputs.checking import config_of, run_between
@@ -115,3 +117,12 @@ def test_14_a_path_that_is_too_long(folder):
     (failure,) = outcome.rows("failures")
     assert (failure["stage"], failure["reason"]) == ("discover", "folder: File name too long")
     assert outcome.summary.exit_code == 3
+
+
+def test_14_a_name_cannot_speak_to_the_terminal(folder):
+    (folder / "\x1b[2J\nvideos   99 ok.mp4").write_bytes(b"")
+    output = str(folder.parent / "out")
+    arguments = ["run", "configs/probe.yaml", str(folder), "-o", output, "--engine", "local"]
+    said = CliRunner().invoke(app, arguments).output
+    assert "\x1b" not in said
+    assert "\\x1b[2J\\nvideos   99 ok.mp4: index: not a video" in said
