@@ -34,6 +34,8 @@ _HASH_BLOCK_BYTES = 2**20
 _WITHOUT_PTS = ("avi",)
 """Containers that store no pts: FFmpeg counts packets in storage order, and with B-frames a packet
 then has the pts of another frame."""
+_BY_FIELD = ("mpegts", "mpeg")
+"""Containers in which a packet may be a field: two of an interlaced picture make one frame."""
 
 
 def index_video(source: Source, limits: DecodeConfig) -> VideoIndex:
@@ -41,7 +43,8 @@ def index_video(source: Source, limits: DecodeConfig) -> VideoIndex:
 
     Packets are decoded only until one frame is there: the display rotation and the pixel format
     are known for certain only then. Where packets do not say when they are shown (an AVI, pts
-    that are missing or repeat) all of them are: the frames that come are the frames there are.
+    that are missing or repeat) or may be fields, all of them are: the frames that come are the
+    frames there are.
 
     Args:
         limits: what is above max_pixels, max_frames or max_duration is refused as soon as it shows,
@@ -86,13 +89,16 @@ def _index(source: Source, limits: DecodeConfig) -> VideoIndex:
         if is_mirrored(first):
             raise VideoError("index", "the picture is to be shown mirrored, which is not supported")
         exact = container.format.name not in _WITHOUT_PTS and tell_apart(pts, dts)
-        if exact:
+        fields = exact and container.format.name in _BY_FIELD and first.interlaced_frame
+        if exact and not fields:
             ordered, keyframes = presentation_order(pts, is_key)
             damage = ""
         else:
             rate = stream.average_rate
             step = float(1 / (rate * time_base)) if rate else 1.0
             ordered, keyframes, damage = _by_decoding(source, step, limits)
+            exact = fields and bool(np.all(ordered[1:] > ordered[:-1]))
+            exact = exact and bool(np.isin(ordered, pts).all())
         span = (int(ordered.max()) - int(ordered.min())) * time_base
         check_duration("index", float(span), limits)
         rotation = quarter_turns(first.rotation) * 90

@@ -12,8 +12,10 @@ import pytest
 
 from pipeline.demo.pattern import read_index
 from pipeline.demo.video import write_video
+from pipeline.sources.plan import Grid
 from tests.bad_inputs.checking import Outcome, run_between
-from tests.sources.decoding import plain_decode
+from tests.bad_inputs.field_pictures import write_field_pictures
+from tests.sources.decoding import owned_frames, plain_decode
 from tests.videos import FORMS, HEIGHT, WIDTH, make, numbered
 
 
@@ -135,3 +137,22 @@ def test_10_odd_formats(folder, name):
     assert (video["width"], video["height"]) == (width, height)
     if codec != "mpeg2video":
         assert [read_index(rgb) for _, rgb in plain_decode(path)] == list(range(10))
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["a-packet", "two-packets"])
+def test_10_field_pictures(folder, together):
+    """Two fields make one frame, whether they come in one packet or in two."""
+    path = write_field_pictures(folder / "fields.ts", 24, together=together)
+    assert [read_index(rgb) for _, rgb in plain_decode(path)] == list(range(24))
+    outcome = run_between(folder, clip={"length": 4})
+    rows = assert_colours(outcome, path)
+    assert [row["pts"] for row in rows] == [3600 * i for i in range(24)]
+
+
+@pytest.mark.parametrize("shard_frames", [4, 1000])
+def test_10_field_pictures_can_be_sought_for(folder, shard_frames):
+    path = write_field_pictures(folder / "fields.ts", 24, together=False)
+    frames, ends = owned_frames(path, Grid({"stride": 1}, 4, 4, shard_frames=shard_frames))
+    assert [read_index(rgb) for _, rgb in frames] == [i for i, _ in frames] == list(range(24))
+    assert not any(end.missing or end.missing_reason for end in ends)
+    assert len(ends) == (6 if shard_frames == 4 else 1)
