@@ -106,6 +106,15 @@ class DecodeConfig(_Model):
     """FFmpeg threads of each decoder. One: the workers are the parallelism."""
     max_pixels: PositiveInt = 8192 * 4320
     """Pixels of one frame above which a video is refused."""
+    max_frames: PositiveInt = 5_000_000
+    """Frames above which a video is refused: 46 hours at 30 a second."""
+    max_duration: PositiveFloat = 7 * 86400.0
+    """Seconds from the first pts to the last above which a video is refused."""
+    max_corrupt: PositiveInt = 1000
+    """Packets of a shard that cannot be decoded above which the shard is given up."""
+    max_memory: Bytes | Literal["auto", "none"] = "auto"
+    """Address space (Linux) that a decoding process may take beyond what it has when it begins with
+    a video or a shard. auto: as memory.limit. Never in a process that uses a GPU."""
 
 
 class ProbeConfig(_Model):
@@ -206,6 +215,8 @@ class Config(_Model):
     commit: CommitConfig = CommitConfig()
     inputs: tuple[str, ...] = ()
     """Used when the command line names no input."""
+    links: Literal["inside", "anywhere"] = "inside"
+    """Links found in a folder lead to files in it; `anywhere`: out of it too, and to folders."""
 
 
 _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)

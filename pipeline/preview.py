@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.config import Config
 from pipeline.errors import UsageError, VideoError
 from pipeline.records import Failure
-from pipeline.runner import make_job, open_corpus
+from pipeline.runner import make_job, nothing_in, open_corpus
 
 
 @dataclass
@@ -26,6 +26,8 @@ class Preview:
     """What an earlier run of the same analyses on this output made; None where none did them."""
     problems: list[Failure] = field(default_factory=list)
     """Videos that a run would record as failed, the first ones."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Files of folders that look like videos and are not taken, by ending."""
 
     @property
     def seconds(self) -> float | None:
@@ -69,11 +71,12 @@ def plan(
         if not candidate.due:
             continue
         source = candidate.source
-        known = candidate.state in ("unfinished", "stale") and candidate.video_id is not None
-        index = corpus.books.index(candidate.video_id) if known else None
+        index = None
+        if candidate.state in ("unfinished", "stale") and candidate.video_id is not None:
+            index = corpus.books.index(candidate.video_id)
         if index is None:
             try:
-                index = index_video(source, job.config.decode.max_pixels)
+                index = index_video(source, job.config.decode)
             except VideoError as error:
                 failure = Failure(source.uri, error.stage, error.reason, stamp=source.stamp)
                 preview.problems.append(failure)
@@ -92,5 +95,6 @@ def plan(
         due_now = {print_ for print_, name in names.items() if preview.analyses.get(name)}
         preview.frames_per_s = past_rate(read_runs(job.output), due_now)
     if not corpus.counts:
-        raise UsageError(f"no videos in {', '.join(corpus.inputs)}: nothing to do")
+        raise UsageError(nothing_in(corpus))
+    preview.left_out = dict(corpus.discovery.left_out)
     return preview

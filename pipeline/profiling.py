@@ -128,7 +128,7 @@ def _video(config: Config, video: str) -> tuple[Source, VideoIndex]:
     if isinstance(found, Failure):
         raise UsageError(f"{found.uri}: {found.reason}")
     try:
-        return found, index_video(found, config.decode.max_pixels)
+        return found, index_video(found, config.decode)
     except VideoError as error:
         raise UsageError(f"{found.uri}: {error.reason}") from None
 

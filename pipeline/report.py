@@ -79,9 +79,15 @@ def _print_problems(problems: tuple[dict[str, object], ...], videos: int) -> Non
         frames = ""
         if problem["first_frame"] is not None:
             frames = f" frames {problem['first_frame']}-{problem['last_frame']}"
-        print(f"failed   {problem['uri']}{frames}: {problem['stage']}: {problem['reason']}")
+        uri = _printable(str(problem["uri"]))
+        print(f"failed   {uri}{frames}: {problem['stage']}: {problem['reason']}")
     if len(problems) > SHOWN_PROBLEMS:
         print(f"         ... all of them are in the table failures ({videos:,} videos concerned)")
+
+
+def _printable(name: str) -> str:
+    """A file may be called what a terminal would obey, or what looks like another line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def print_models(checks: list[ModelCheck]) -> None:
@@ -156,8 +162,11 @@ def print_plan(preview: Preview) -> None:
         )
     elif preview.frames:
         print("time     not known: no run has done these analyses here")
+    if preview.left_out:
+        endings = ", ".join(f"{n:,} {ending}" for ending, n in sorted(preview.left_out.items()))
+        print(f"left out {endings} (in folders)")
     for problem in preview.problems[:SHOWN_PROBLEMS]:
-        print(f"would fail  {problem.uri}: {problem.reason}")
+        print(f"would fail  {_printable(problem.uri)}: {problem.reason}")
 
 
 def duration(seconds: float) -> str:

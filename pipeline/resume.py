@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pipeline.engine.job import Job
 from pipeline.records import Failure, Quarantine, ShardTask, Source, VideoIndex
-from pipeline.sources.discover import discover
+from pipeline.sources.discover import Discovery, discover
 from pipeline.sources.plan import plan_video
 
 if TYPE_CHECKING:
@@ -46,10 +46,14 @@ class Corpus:
     retry_failed: bool = False
     counts: dict[str, int] = field(default_factory=dict)
     """Videos by state, counted as they are streamed."""
+    discovery: Discovery = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.discovery = Discovery(self.job.config.links)
 
     def candidates(self) -> Iterator[Candidate]:
         """Every video of the inputs once, in the order of discovery, with one stat each."""
-        for found in _unique(discover(self.inputs)):
+        for found in _unique(discover(self.inputs, self.discovery)):
             candidate = self._unseen(found) if isinstance(found, Failure) else self._judge(found)
             self.counts[candidate.state] = self.counts.get(candidate.state, 0) + 1
             yield candidate

@@ -69,8 +69,11 @@ def run(
         if first is not None:
             with _recorded(job, corpus, stats):
                 _work(job, tracker, first, address)
+    left_out = corpus.discovery.note()
     if not corpus.counts:
-        raise UsageError(f"no videos in {', '.join(corpus.inputs)}: nothing to do")
+        raise UsageError(nothing_in(corpus))
+    if left_out:
+        stats.notes[left_out] = 1
     _make_current(job)
     return summarize(job, tracker)
 
@@ -180,7 +183,9 @@ def check_output(output: str) -> str:
     return output
 
 
-def open_corpus(job: Job, inputs: list[str] | tuple[str, ...], *, retry_failed: bool = False):  # type: ignore[no-untyped-def]
+def open_corpus(
+    job: Job, inputs: list[str] | tuple[str, ...], *, retry_failed: bool = False
+) -> Corpus:
     """The inputs, held against what the output already has."""
     from pipeline.ledger.books import Books
     from pipeline.resume import Corpus
@@ -191,3 +196,10 @@ def open_corpus(job: Job, inputs: list[str] | tuple[str, ...], *, retry_failed: 
         raise UsageError("no input given: name files, folders, globs or lists")
     check_inputs(chosen)
     return Corpus(job, chosen, Books(job.output), retry_failed)
+
+
+def nothing_in(corpus: Corpus) -> str:
+    """What to say of inputs that hold no video at all."""
+    left_out = corpus.discovery.note()
+    more = f"; {left_out}" if left_out else ""
+    return f"no videos in {', '.join(corpus.inputs)}: nothing to do{more}"

@@ -50,10 +50,12 @@ def numbered(count: int, width: int = WIDTH, height: int = HEIGHT) -> Iterator[n
         yield frame
 
 
-def make(path: Path, count: int = 60, **settings: Any) -> Path:
+def make(
+    path: Path, count: int = 60, *, width: int = WIDTH, height: int = HEIGHT, **settings: Any
+) -> Path:
     """Write a video of `count` numbered frames."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return write_video(path, numbered(count), **settings)
+    return write_video(path, numbered(count, width, height), **settings)
 
 
 def uneven(count: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import psutil
 from pipeline.analyzers.base import Analyzer
 from pipeline.analyzers.device import is_device_lost
 from pipeline.engine.job import Job
+from pipeline.engine.memory_cap import MemoryCap, max_memory
 from pipeline.errors import DeviceLost, FrameledgerError, VideoError
 from pipeline.records import (
     ClipPixels,
@@ -25,7 +26,7 @@ from pipeline.records import (
     Source,
     VideoIndex,
 )
-from pipeline.sources.decode import BufferPool, decode_shard
+from pipeline.sources.decode import BufferPool, decode_shard, load_decoder
 from pipeline.sources.index import index_video
 
 if TYPE_CHECKING:
@@ -45,19 +46,35 @@ _PROCESS = psutil.Process()
 
 
 class Decoder:
-    """Indexes videos and decodes shards."""
+    """Indexes videos and decodes shards.
 
-    def __init__(self, job: Job, device: str) -> None:
+    Args:
+        device: where the analyzers are.
+        holds_gpu: they are in this process. CUDA takes address space as it likes: no cap then.
+    """
+
+    def __init__(self, job: Job, device: str, *, holds_gpu: bool = False) -> None:
         self._config = job.config.decode
         self._wanted = _wanted(job, device)
+        load_decoder(self._config)  # What its libraries take is no video's doing.
+        self._cap = MemoryCap(None if holds_gpu else max_memory(job.config))
 
     def index(self, source: Source) -> VideoIndex:
-        return index_video(source, self._config.max_pixels)
+        self._cap.begin()
+        with self._cap.applied():
+            return index_video(source, self._config)
 
     def decode(
         self, task: ShardTask, attempt: int, pool: BufferPool | None = None
     ) -> Iterator[ClipPixels | ShardEnd]:
-        yield from decode_shard(task, attempt, self._config, self._wanted, pool)
+        self._cap.begin()
+        items = decode_shard(task, attempt, self._config, self._wanted, pool)
+        while True:
+            with self._cap.applied():
+                item = next(items, None)
+            if item is None:
+                return
+            yield item
 
 
 def _wanted(job: Job, device: str) -> PixelFormat:
@@ -209,7 +226,7 @@ class FusedWorker:
     """A decoder and its analyzers in one process: pixels never move."""
 
     def __init__(self, job: Job, device: str, threads: int) -> None:
-        self._decoder = Decoder(job, device)
+        self._decoder = Decoder(job, device, holds_gpu=device == "cuda")
         self._group = AnalyzerGroup(job, device, threads)
         self._pool = BufferPool()
 

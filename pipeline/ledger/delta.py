@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -307,7 +308,8 @@ class _Patience:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # The colours of delta-rs.
+    return " ".join(text.split())[:300] or type(error).__name__
 
 
 def _now_iso() -> str:

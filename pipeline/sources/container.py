@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import VideoError, is_systemic
 from pipeline.records import Source
 from pipeline.sources.discover import stamp_of
+from pipeline.sources.limits import check_picture, refuse_large_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,21 +17,25 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
+    from pipeline.config import DecodeConfig
+
 # Without these a local playlist opens other files, and `concat:` or `http:` in a name or in a
 # file's content opens whatever it says.
-_OPTIONS = {
+SAFE_OPTIONS = {
     "protocol_whitelist": "file",
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv",
 }
 _OPEN_TIMEOUT_S = 30.0
 
 
-_PACKETS_SUFFICE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
-"""Containers that give every packet its pts, whatever the decoder knows."""
+HEADER_TELLS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+"""Containers that give every packet its pts, whatever the decoder knows, and the duration."""
 
 
 @contextmanager
-def open_for_packets(source: Source, stage: str) -> Iterator[tuple[InputContainer, VideoStream]]:
+def open_for_packets(
+    source: Source, stage: str, limits: DecodeConfig
+) -> Iterator[tuple[InputContainer, VideoStream]]:
     """As `open_video`, in a tenth of the time where the packets alone say what is to be known.
 
     FFmpeg decodes the first frames on opening, for the frame rate and the delay of the decoder
@@ -39,32 +44,37 @@ def open_for_packets(source: Source, stage: str) -> Iterator[tuple[InputContaine
     are opened in full.
     """
     check_unchanged(source, stage)
-    with _opened(source, stage, {"skip_frame": "all"}) as container:
-        if container.format.name in _PACKETS_SUFFICE and len(container.streams.video) == 1:
-            stream = _choose(container, stage)
+    with _opened(source, stage, limits, {"skip_frame": "all"}) as container:
+        if container.format.name in HEADER_TELLS and len(container.streams.video) == 1:
+            stream = _choose(container, stage, limits)
             stream.codec_context.skip_frame = "DEFAULT"
             yield container, stream
             return
-    with open_video(source, stage) as found:
+    with open_video(source, stage, limits) as found:
         yield found
 
 
 @contextmanager
-def open_video(source: Source, stage: str) -> Iterator[tuple[InputContainer, VideoStream]]:
+def open_video(
+    source: Source, stage: str, limits: DecodeConfig
+) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Container and chosen video stream of a local file, closed on leaving.
 
     The stream is FFmpeg's "best" one (`av_find_best_stream`: the default disposition, then the
-    largest picture), pictures attached as covers left out. Raises VideoError (with `stage`) for
-    a file that is missing, has changed since it was discovered, is no video, or has no video
-    stream; errors of FFmpeg inside the `with` block become VideoErrors as well.
+    highest bit rate), pictures attached as covers left out. Raises VideoError (with `stage`) for
+    a file that is missing, has changed since it was discovered, is no video, has no video stream
+    or too large a picture; errors of FFmpeg inside the `with` block become VideoErrors as well,
+    except that memory which is not to be had stays a MemoryError.
     """
     check_unchanged(source, stage)
-    with _opened(source, stage, {}) as container:
-        yield container, _choose(container, stage)
+    with _opened(source, stage, limits, {}) as container:
+        yield container, _choose(container, stage, limits)
 
 
 @contextmanager
-def _opened(source: Source, stage: str, more: dict[str, str]) -> Iterator[InputContainer]:
+def _opened(
+    source: Source, stage: str, limits: DecodeConfig, more: dict[str, str]
+) -> Iterator[InputContainer]:
     import av
     from av.error import FFmpegError
 
@@ -72,11 +82,14 @@ def _opened(source: Source, stage: str, more: dict[str, str]) -> Iterator[InputC
         # "file:" keeps FFmpeg from reading a protocol into a name such as `concat:a.mp4`.
         with av.open(
             "file:" + source.uri,
-            options=_OPTIONS | more,
+            # On opening, FFmpeg decodes the first frames.
+            options=SAFE_OPTIONS | more | {"max_pixels": str(limits.max_pixels)},
             timeout=(_OPEN_TIMEOUT_S, _OPEN_TIMEOUT_S),
             **_lenient_metadata(),
         ) as container:
             yield container
+    except MemoryError:
+        raise
     except FFmpegError as error:
         raise VideoError(stage, _reason(error), is_systemic(error)) from None
     except OSError as error:
@@ -91,6 +104,24 @@ def _lenient_metadata() -> dict[str, Any]:
     return {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
+@contextmanager
+def consistent(source: Source, stage: str) -> Iterator[None]:
+    """What is read of a file that changes meanwhile belongs to no version of it.
+
+    Raises VideoError where the file at the end is not the one that was discovered; that is also
+    the reason given for whatever else went wrong then. A file that is replaced by another under
+    its name while it is open is still read whole, but named by what it no longer is.
+    """
+    try:
+        yield
+    except (VideoError, OSError) as error:
+        check_unchanged(source, stage)
+        if isinstance(error, OSError):
+            raise VideoError(stage, str(error.strerror or error)) from None
+        raise
+    check_unchanged(source, stage)
+
+
 def check_unchanged(source: Source, stage: str) -> None:
     """Raise VideoError where the file is gone or is not the one that was discovered."""
     try:
@@ -101,7 +132,15 @@ def check_unchanged(source: Source, stage: str) -> None:
         raise VideoError(stage, "the file changed during the run")
 
 
-def _choose(container: InputContainer, stage: str) -> VideoStream:
+def _choose(container: InputContainer, stage: str, limits: DecodeConfig) -> VideoStream:
+    stream = _best(container, stage)
+    context = stream.codec_context
+    check_picture(stage, context.width, context.height, limits)
+    refuse_large_pictures(context, limits)
+    return stream
+
+
+def _best(container: InputContainer, stage: str) -> VideoStream:
     from av.stream import Disposition
 
     def is_cover(stream: VideoStream) -> bool:

@@ -11,7 +11,9 @@ import numpy as np
 
 from pipeline.config import DecodeConfig
 from pipeline.records import Clip, ClipPixels, PixelFormat, Pixels, ShardEnd, ShardTask
-from pipeline.sources.frames import DecodeNotes, frames_opencv, frames_pyav
+from pipeline.sources.container import consistent
+from pipeline.sources.frames import DecodeNotes, frames_opencv, frames_pyav, import_cv2
+from pipeline.sources.limits import memory_errors
 from pipeline.sources.pictures import Layout, Picture
 
 
@@ -40,6 +42,14 @@ class BufferPool:
             self.free = [part.data.base if part.data.base is not None else part.data]
 
 
+def load_decoder(config: DecodeConfig) -> None:
+    """Load the libraries that decode. Raises VideoError where OpenCV cannot be."""
+    import av  # noqa: F401
+
+    if config.backend == "opencv":
+        import_cv2()
+
+
 def decode_shard(
     task: ShardTask,
     attempt: int,
@@ -56,7 +66,8 @@ def decode_shard(
             comes as rgb24 all the same.
         pool: takes buffers from here; the caller gives them back.
 
-    Raises VideoError("decode", reason) where the shard as a whole cannot be decoded.
+    Raises VideoError("decode", reason) where the shard as a whole cannot be decoded, a limit of
+    `config` is met, or the file changes meanwhile.
     """
     notes = DecodeNotes()
     frames = chain.from_iterable(
@@ -65,11 +76,13 @@ def decode_shard(
     started = time.perf_counter()
     spent_s = 0.0
     seen = np.zeros(len(task.sampled), dtype=bool)
-    for clip_pixels in _fill(task, attempt, frames, seen, pool or BufferPool()):
-        now = time.perf_counter()
-        clip_s, spent_s = now - started, spent_s + now - started
-        yield _timed(clip_pixels, clip_s)
-        started = time.perf_counter()
+    # Clips that have gone out are dropped by the collector where no end follows them.
+    with consistent(task.source, "decode"), memory_errors("decode", config):
+        for clip_pixels in _fill(task, attempt, frames, seen, pool or BufferPool()):
+            now = time.perf_counter()
+            clip_s, spent_s = now - started, spent_s + now - started
+            yield _timed(clip_pixels, clip_s)
+            started = time.perf_counter()
     for clip, _ in task.quarantined_clips():
         seen[clip.own_start - task.base : clip.own_stop - task.base] = True
     missing = _ranges(task.sampled[~seen])
@@ -91,10 +104,10 @@ def _frames(
     wanted: PixelFormat,
     notes: DecodeNotes,
 ) -> Iterator[tuple[int, Picture]]:
-    source, index, threads = task.source, task.index, config.threads
+    source, index = task.source, task.index
     if config.backend == "opencv":
-        return frames_opencv(source, index, first, stop, threads=threads, notes=notes)
-    return frames_pyav(source, index, first, stop, wanted=wanted, threads=threads, notes=notes)
+        return frames_opencv(source, index, first, stop, config=config, notes=notes)
+    return frames_pyav(source, index, first, stop, wanted=wanted, config=config, notes=notes)
 
 
 def _wanted_runs(task: ShardTask) -> list[tuple[int, int]]:

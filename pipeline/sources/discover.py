@@ -6,30 +6,51 @@ import glob
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from pipeline.errors import UsageError, is_systemic
 from pipeline.records import Failure, Source
+from pipeline.sources.folders import Found, match, walk
 
-VIDEO_SUFFIXES = (
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts"),
-    *(".mpg", ".mpeg", ".vob", ".flv", ".3gp", ".3g2", ".mj2"),
-)
-"""What a folder is searched for. A file named outright is taken whatever it is called."""
+Links = Literal["inside", "anywhere"]
 
 
-def discover(inputs: Iterable[str]) -> Iterator[Source | Failure]:
+@dataclass
+class Discovery:
+    """How inputs are searched, and what was left out on the way."""
+
+    links: Links = "inside"
+    """Links found in a folder or by a glob lead to files in it, or `anywhere`: out of it, and to
+    folders, each of which is visited once."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Files of folders that look like videos by an ending that is not searched for, by ending."""
+
+    def note(self) -> str | None:
+        """What a user should hear of what was left out."""
+        if not self.left_out:
+            return None
+        endings = ", ".join(f"{count:,} {name}" for name, count in sorted(self.left_out.items()))
+        return f"folders: left out for their endings: {endings} (name files outright to try them)"
+
+
+def discover(
+    inputs: Iterable[str], discovery: Discovery | None = None
+) -> Iterator[Source | Failure]:
     """Every file that `inputs` name, in a stable order, each with one stat.
 
-    An input is a file, a folder (searched recursively for video suffixes), a glob (`**` for any
+    An input is a file, a folder (searched recursively for video endings), a glob (`**` for any
     depth), or a text list of such inputs, one a line (`@list.txt` or a `.txt` file; `#` starts a
     comment line; relative names are taken from the list's folder).
 
     Raises UsageError for an input that names nothing at all. A file that cannot be seen (broken
-    link, permission) is yielded as a Failure: one bad file ends no run.
+    link, permission, a link that leads out of its folder) is yielded as a Failure: one bad file
+    ends no run.
     """
+    discovery = discovery or Discovery()
     for name in inputs:
-        yield from _expand(name, Path(), seen_lists=())
+        yield from _expand(name, Path(), discovery, seen_lists=())
 
 
 def check_inputs(inputs: Iterable[str]) -> None:
@@ -41,17 +62,19 @@ def check_inputs(inputs: Iterable[str]) -> None:
             raise UsageError(f"input {name}: no such file or folder")
 
 
-def _expand(name: str, base: Path, seen_lists: tuple[str, ...]) -> Iterator[Source | Failure]:
+def _expand(
+    name: str, base: Path, discovery: Discovery, seen_lists: tuple[str, ...]
+) -> Iterator[Source | Failure]:
     listed = name.startswith("@") and not os.path.lexists(base / name)
     path = os.path.join(base, os.path.expanduser(name[1:] if listed else name))
     if listed or (path.lower().endswith(".txt") and os.path.isfile(path)):
-        yield from _listed(path, seen_lists)
+        yield from _listed(path, discovery, seen_lists)
     elif os.path.isdir(path):
-        yield from _walk(path)
+        yield from _each(walk(path, discovery.links == "anywhere", discovery.left_out))
     elif os.path.lexists(path):
         yield _stat(path)
     elif glob.has_magic(path):
-        yield from _glob(path)
+        yield from _glob(path, discovery)
     else:
         if seen_lists:
             # One stale line of a list of thousands is a failure of that line.
@@ -60,7 +83,9 @@ def _expand(name: str, base: Path, seen_lists: tuple[str, ...]) -> Iterator[Sour
         raise UsageError(f"input {name}: no such file or folder")
 
 
-def _listed(path: str, seen_lists: tuple[str, ...]) -> Iterator[Source | Failure]:
+def _listed(
+    path: str, discovery: Discovery, seen_lists: tuple[str, ...]
+) -> Iterator[Source | Failure]:
     real = os.path.realpath(path)
     if real in seen_lists:
         raise UsageError(f"input list {path}: names itself")
@@ -69,45 +94,32 @@ def _listed(path: str, seen_lists: tuple[str, ...]) -> Iterator[Source | Failure
             for line in lines:
                 name = line.rstrip("\r\n")
                 if name.strip() and not name.lstrip().startswith("#"):
-                    yield from _expand(name, Path(path).parent, (*seen_lists, real))
+                    yield from _expand(name, Path(path).parent, discovery, (*seen_lists, real))
     except (OSError, UnicodeDecodeError) as error:
         reason = str(error.strerror) if isinstance(error, OSError) else "not UTF-8 text"
         raise UsageError(f"input list {path}: {reason}") from None
 
 
-def _walk(folder: str) -> Iterator[Source | Failure]:
-    """Videos below `folder`, depth first by name. Linked folders are not followed: a link may
-    lead back up, or out of what the user named."""
-    try:
-        with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
-    except OSError as error:
-        yield Failure(uri=_uri(folder), stage="discover", reason=f"folder: {error.strerror}")
-        return
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path)
-        elif os.path.splitext(entry.name)[1].lower() in VIDEO_SUFFIXES and not entry.is_dir():
-            yield _stat(entry.path)
-
-
-def _glob(pattern: str) -> Iterator[Source | Failure]:
+def _glob(pattern: str, discovery: Discovery) -> Iterator[Source | Failure]:
     found = False
-    for path in glob.iglob(pattern, recursive=True):
-        if not os.path.isdir(path):
-            found = True
-            yield _stat(path)
+    for item in _each(match(pattern, discovery.links == "anywhere")):
+        found = True
+        yield item
     if not found:
         raise UsageError(f"input {pattern}: the pattern matches no file")
 
 
+def _each(found: Iterable[Found]) -> Iterator[Source | Failure]:
+    for item in found:
+        if item.problem:
+            yield Failure(uri=_uri(_readable(item.path)), stage="discover", reason=item.problem)
+        else:
+            yield _stat(item.path)
+
+
 def _stat(path: str) -> Source | Failure:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        # Bytes that are no UTF-8 come from the system as lone surrogates, which no table holds.
-        readable = path.encode("utf-8", "backslashreplace").decode()
-        return Failure(uri=_uri(readable), stage="discover", reason="the name is not UTF-8")
+    if _readable(path) != path:
+        return Failure(_uri(_readable(path)), "discover", "the name is not UTF-8")
     try:
         status = os.stat(path)
     except OSError as error:
@@ -117,6 +129,11 @@ def _stat(path: str) -> Source | Failure:
         # Opening a pipe would wait for whoever writes to it.
         return Failure(uri=_uri(path), stage="discover", reason="not a regular file")
     return Source(uri=_uri(path), stamp=stamp_of(status), size_bytes=status.st_size)
+
+
+def _readable(path: str) -> str:
+    """Bytes that are no UTF-8 come from the system as lone surrogates, which no table holds."""
+    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def _uri(path: str) -> str:

@@ -12,12 +12,15 @@ import numpy as np
 
 from pipeline.errors import VideoError
 from pipeline.records import PixelFormat, Source, VideoIndex
-from pipeline.sources.container import check_unchanged, open_video
+from pipeline.sources.container import SAFE_OPTIONS, check_unchanged, open_video
+from pipeline.sources.limits import above, check_picture
 from pipeline.sources.pictures import AvPicture, CvPicture, Picture
 
 if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.frame import VideoFrame
+
+    from pipeline.config import DecodeConfig
 
 
 @dataclass
@@ -25,6 +28,7 @@ class DecodeNotes:
     """What went wrong while decoding, without ending it."""
 
     corrupt_packets: int = 0
+    """Packets that could not be decoded and were passed over."""
     unknown_pts: list[int] = field(default_factory=list)
 
     def reason(self) -> str:
@@ -43,7 +47,7 @@ def frames_pyav(
     stop: int,
     *,
     wanted: PixelFormat,
-    threads: int,
+    config: DecodeConfig,
     notes: DecodeNotes,
 ) -> Iterator[tuple[int, Picture]]:
     """Frames `[first, stop)` in presentation order as (frame_index, picture).
@@ -53,11 +57,12 @@ def frames_pyav(
     carries are simply not yielded, for the caller to account for. Without exact pts, frames are
     counted from the beginning instead, as the index did.
 
-    Raises VideoError where nothing can be decoded at all.
+    Raises VideoError where nothing can be decoded at all, or a limit is met.
     """
+    threads = config.threads
     for keyframe in _starting_points(index, first):
         # A new container for each try: after a failed seek a demuxer may stand anywhere.
-        with open_video(source, "decode") as (container, stream):
+        with open_video(source, "decode", config) as (container, stream):
             if stream.index != index.stream_index:
                 raise VideoError("decode", "the file's streams are not those of the index")
             stream.codec_context.thread_count = threads
@@ -65,7 +70,8 @@ def frames_pyav(
             if keyframe:
                 container.seek(int(index.pts[keyframe]), stream=stream)
             packets = container.demux(stream)
-            frames = decoded(_from_keyframe(packets) if keyframe else packets, notes)
+            packets = _from_keyframe(packets) if keyframe else packets
+            frames = decoded(packets, "decode", config, notes)
             head = next(frames, None)
             overshot = head is None or (head.pts is not None and head.pts > index.pts[first])
             if keyframe and index.exact_pts and overshot:
@@ -99,8 +105,13 @@ def _from_keyframe(packets: Iterator[Packet]) -> Iterator[Packet]:
     return dropwhile(lambda packet: not packet.is_keyframe, packets)
 
 
-def decoded(packets: Iterator[Packet], notes: DecodeNotes) -> Iterator[VideoFrame]:
-    """Frames of all packets; a packet that cannot be decoded is counted and passed over."""
+def decoded(
+    packets: Iterator[Packet], stage: str, limits: DecodeConfig, notes: DecodeNotes
+) -> Iterator[VideoFrame]:
+    """Frames of all packets; a packet that cannot be decoded is counted and passed over.
+
+    Raises VideoError for a picture above max_pixels, and above max_corrupt such packets.
+    """
     from av.error import FFmpegError, InvalidDataError
 
     while True:
@@ -113,8 +124,15 @@ def decoded(packets: Iterator[Packet], notes: DecodeNotes) -> Iterator[VideoFram
             return
         try:
             yield from packet.decode()
+        except MemoryError:
+            raise
         except FFmpegError:
+            context = packet.stream.codec_context
+            check_picture(stage, context.width, context.height, limits)
             notes.corrupt_packets += 1
+            if notes.corrupt_packets > limits.max_corrupt:
+                what = "more corrupt packets"
+                raise above(stage, what, "max_corrupt", limits.max_corrupt) from None
 
 
 def _chain(head: VideoFrame, rest: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
@@ -154,7 +172,13 @@ def _by_pts(
 
 
 def frames_opencv(
-    source: Source, index: VideoIndex, first: int, stop: int, *, threads: int, notes: DecodeNotes
+    source: Source,
+    index: VideoIndex,
+    first: int,
+    stop: int,
+    *,
+    config: DecodeConfig,
+    notes: DecodeNotes,
 ) -> Iterator[tuple[int, Picture]]:
     """The same through OpenCV, which counts frames and does not say their pts.
 
@@ -165,7 +189,8 @@ def frames_opencv(
     cv2 = import_cv2()
     check_unchanged(source, "decode")
     # Read by OpenCV's FFmpeg at each opening; see sources.container for why.
-    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"protocol_whitelist;file|threads;{threads}"
+    options = {**SAFE_OPTIONS, "threads": str(config.threads)}
+    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "|".join(map(";".join, options.items()))
     capture = cv2.VideoCapture(source.uri, cv2.CAP_FFMPEG)
     try:
         if not capture.isOpened():
@@ -178,6 +203,7 @@ def frames_opencv(
             read, bgr = capture.read()
             if not read:
                 return
+            check_picture("decode", bgr.shape[1], bgr.shape[0], config)
             yield frame_index, CvPicture(bgr)
         if stop == index.frame_count and capture.grab():
             notes.unknown_pts.append(-1)

@@ -9,85 +9,98 @@ pts, whatever order they are stored in. Where pts do not tell, a frame is what a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from itertools import pairwise
+from array import array
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.errors import VideoError
 from pipeline.records import Source, VideoIndex
-from pipeline.sources.container import check_unchanged, open_for_packets, open_video
+from pipeline.sources.container import HEADER_TELLS, consistent, open_for_packets, open_video
+from pipeline.sources.limits import check_duration, check_frames, check_picture, memory_errors
 from pipeline.sources.truncation import missing_bytes
 
 if TYPE_CHECKING:
+    from av.packet import Packet
+    from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
+    from numpy.typing import ArrayLike
 
+    from pipeline.config import DecodeConfig
+
+NO_PTS = -(2**63)
+"""FFmpeg's AV_NOPTS_VALUE: no time."""
 _HASH_BLOCK_BYTES = 2**20
 _WITHOUT_PTS = ("avi",)
 """Containers that store no pts: FFmpeg counts packets in storage order, and with B-frames a packet
 then has the pts of another frame."""
+_BY_FIELD = ("mpegts", "mpeg")
+"""Containers in which a packet may be a field: two of an interlaced picture make one frame."""
 
 
-def index_video(source: Source, max_pixels: int) -> VideoIndex:
+def index_video(source: Source, limits: DecodeConfig) -> VideoIndex:
     """Read the packets of `source` and hash its bytes.
 
     Packets are decoded only until one frame is there: the display rotation and the pixel format
     are known for certain only then. Where packets do not say when they are shown (an AVI, pts
-    that are missing or repeat) all of them are: the frames that come are the frames there are.
+    that are missing or repeat) or may be fields, all of them are: the frames that come are the
+    frames there are.
 
     Args:
-        max_pixels: refuse a picture above this many pixels.
+        limits: what is above max_pixels, max_frames or max_duration is refused as soon as it shows,
+            so that memory stays bounded (17 bytes a packet); nothing is believed of a header.
 
-    Raises VideoError("index", reason) for whatever is not a readable video.
+    Raises VideoError("index", reason) for whatever is not a readable video, and where the file
+    changes meanwhile.
     """
-    from av.error import FFmpegError
+    with consistent(source, "index"), memory_errors("index", limits):
+        return _index(source, limits)
 
-    pts: list[int | None] = []
-    dts: list[int] = []
-    is_key: list[bool] = []
+
+def _index(source: Source, limits: DecodeConfig) -> VideoIndex:
+    import av
+
+    pts, dts, is_key = array("q"), array("q"), bytearray()
     first: VideoFrame | None = None
-    with open_for_packets(source, "index") as (container, stream):
+    with open_for_packets(source, "index", limits) as (container, stream):
         context = stream.codec_context
-        if context.width * context.height > max_pixels:
-            raise VideoError(
-                "index",
-                f"a picture of {context.width}x{context.height} is above decode.max_pixels",
-            )
         context.thread_count = 1
         for packet in container.demux(stream):
-            if packet.size == 0 or packet.is_discard:
+            if packet.size == 0:
                 continue
-            pts.append(packet.pts)
+            if first is None:
+                # Also what is not shown: the first frame that is may refer to it.
+                first = _first_frame(context, packet, limits)
+            if packet.is_discard:
+                continue
+            pts.append(NO_PTS if packet.pts is None else packet.pts)
             if packet.dts is not None:
                 dts.append(packet.dts)
             is_key.append(packet.is_keyframe)
-            if first is None:
-                try:
-                    first = next(iter(packet.decode()), None)
-                except FFmpegError:
-                    continue  # A damaged packet; the decoder is the one to report it.
+            check_frames("index", len(pts), limits)
         if first is None:
             # A stream of one packet, or one that reorders: the frame comes on flushing.
-            try:
-                first = next(iter(context.decode(None)), None)
-            except FFmpegError:
-                first = None
+            first = _first_frame(context, None, limits)
         time_base = stream.time_base
         if not pts or time_base is None:
             raise VideoError("index", "no frames: the video stream has no packets")
         if first is None:
-            raise VideoError("index", "no frame can be decoded")
+            raise _nothing(limits)
         if is_mirrored(first):
             raise VideoError("index", "the picture is to be shown mirrored, which is not supported")
         exact = container.format.name not in _WITHOUT_PTS and tell_apart(pts, dts)
-        if exact:
+        fields = exact and container.format.name in _BY_FIELD and first.interlaced_frame
+        if exact and not fields:
             ordered, keyframes = presentation_order(pts, is_key)
             damage = ""
         else:
             rate = stream.average_rate
             step = float(1 / (rate * time_base)) if rate else 1.0
-            ordered, keyframes, damage = _by_decoding(source, step)
+            ordered, keyframes, damage = _by_decoding(source, step, limits)
+            exact = fields and bool(np.all(ordered[1:] > ordered[:-1]))
+            exact = exact and bool(np.isin(ordered, pts).all())
+        span = (int(ordered.max()) - int(ordered.min())) * time_base
+        check_duration("index", float(span), limits)
         rotation = quarter_turns(first.rotation) * 90
         width, height = first.width, first.height
         if rotation % 180:
@@ -95,7 +108,10 @@ def index_video(source: Source, max_pixels: int) -> VideoIndex:
         lost = missing_bytes(source.uri, container.format.name)
         if lost:
             damage = f"the file ends {lost:,} bytes before its container does"
-        index = VideoIndex(
+            if container.format.name in HEADER_TELLS and container.duration:
+                promised = container.duration / av.time_base
+                damage += f", at {float(span):.2f} s of {promised:.2f} s"
+        return VideoIndex(
             video_id=sha256_of(source.uri),
             pts=ordered,
             keyframes=keyframes,
@@ -112,44 +128,71 @@ def index_video(source: Source, max_pixels: int) -> VideoIndex:
             expected_frames=stream.frames,
             damage=damage,
         )
-    # Bytes that changed while they were read would give an id that belongs to neither version.
-    check_unchanged(source, "index")
-    return index
 
 
-def tell_apart(pts: list[int | None], dts: list[int]) -> bool:
+def _first_frame(
+    context: VideoCodecContext, packet: Packet | None, limits: DecodeConfig
+) -> VideoFrame | None:
+    """A frame out of a packet, or out of what the decoder still holds (None)."""
+    from av.error import FFmpegError
+
+    try:
+        return next(iter(context.decode(packet)), None)
+    except MemoryError:
+        raise
+    except FFmpegError:
+        check_picture("index", context.width, context.height, limits)
+        return None  # A damaged packet; the decoder is the one to report it.
+
+
+def _nothing(limits: DecodeConfig) -> VideoError:
+    # Of a picture that it refuses for its size, a decoder may say nothing but that it is invalid.
+    large = f"a picture above decode.max_pixels = {limits.max_pixels}"
+    return VideoError("index", f"no frame can be decoded: damaged, or {large}")
+
+
+def tell_apart(pts: ArrayLike, dts: ArrayLike) -> bool:
     """Whether pts say which frame is which, and in what order they are shown.
 
     Not where one is missing or there twice, nor where time goes back: in two transport streams
     one behind the other, frames of both have a place at the beginning.
+
+    Args:
+        pts, dts: int64 in storage order, pts that are missing as NO_PTS.
     """
-    if None in pts or len(set(pts)) != len(pts):
+    shown, stored = np.sort(np.asarray(pts, np.int64)), np.asarray(dts, np.int64)
+    if len(shown) and shown[0] == NO_PTS:
         return False
-    return all(earlier <= later for earlier, later in pairwise(dts))
+    return bool(np.all(shown[1:] != shown[:-1]) and np.all(stored[1:] >= stored[:-1]))
 
 
-def presentation_order(pts: list[int | None], is_key: list[bool]) -> tuple[np.ndarray, np.ndarray]:
+def presentation_order(pts: ArrayLike, is_key: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """(int64 pts ascending, int64 places of the keyframes among them; the first frame is one)."""
     values = np.asarray(pts, dtype=np.int64)
     order = np.argsort(values, kind="stable")
-    keyframes = np.flatnonzero(np.asarray(is_key)[order]).astype(np.int64)
+    keyframes = np.flatnonzero(np.asarray(is_key, dtype=bool)[order]).astype(np.int64)
     if not len(keyframes) or keyframes[0] != 0:
         keyframes = np.append([0], keyframes).astype(np.int64)
     return values[order], keyframes
 
 
-def _by_decoding(source: Source, step: float) -> tuple[np.ndarray, np.ndarray, str]:
+def _by_decoding(
+    source: Source, step: float, limits: DecodeConfig
+) -> tuple[np.ndarray, np.ndarray, str]:
     """(pts of all frames that the decoder delivers, keyframes, what it could not decode)."""
     from pipeline.sources.frames import DecodeNotes, decoded
 
     notes = DecodeNotes()
-    with open_video(source, "index") as (container, stream):
+    pts, is_key = array("q"), bytearray()
+    with open_video(source, "index", limits) as (container, stream):
         stream.codec_context.thread_count = 1
-        frames = [(f.pts, f.key_frame) for f in decoded(container.demux(stream), notes)]
-    if not frames:
-        raise VideoError("index", "no frame can be decoded")
-    pts, is_key = zip(*frames, strict=True)
-    keyframes = np.flatnonzero(np.array([True, *is_key[1:]])).astype(np.int64)
+        for frame in decoded(container.demux(stream), "index", limits, notes):
+            pts.append(NO_PTS if frame.pts is None else frame.pts)
+            is_key.append(frame.key_frame or len(pts) == 1)
+            check_frames("index", len(pts), limits)
+    if not pts:
+        raise _nothing(limits)
+    keyframes = np.flatnonzero(np.asarray(is_key)).astype(np.int64)
     damage = ""
     if notes.corrupt_packets:
         damage = (
@@ -158,24 +201,27 @@ def _by_decoding(source: Source, step: float) -> tuple[np.ndarray, np.ndarray, s
     return filled(pts, step), keyframes, damage
 
 
-def filled(pts: Sequence[int | None], step: float) -> np.ndarray:
-    """int64 (n,): those pts, with the missing ones put evenly between their neighbours.
+def filled(pts: ArrayLike, step: float) -> np.ndarray:
+    """int64 (n,): those pts, with the missing ones (NO_PTS) put evenly between their neighbours.
 
     Args:
         pts: in the order in which frames are shown, as the decoder says; not always ascending.
         step: pts between two frames, for those before the first and behind the last that is
             known.
     """
-    places = np.array([i for i, value in enumerate(pts) if value is not None], dtype=np.float64)
-    known = np.array([value for value in pts if value is not None], dtype=np.float64)
-    every = np.arange(len(pts), dtype=np.float64)
+    values = np.asarray(pts, dtype=np.int64)
+    is_known = values != NO_PTS
+    places, known = np.flatnonzero(is_known).astype(np.float64), values[is_known].astype(np.float64)
+    every = np.arange(len(values), dtype=np.float64)
     if not len(known):
         return np.round(every * step).astype(np.int64)
     between = np.interp(every, places, known)
     before, behind = places[0] - every, every - places[-1]
     between -= np.maximum(before, 0) * step
     between += np.maximum(behind, 0) * step
-    return np.round(between).astype(np.int64)
+    whole = np.round(between).astype(np.int64)
+    whole[is_known] = values[is_known]  # A float holds 53 bits of them.
+    return whole
 
 
 def quarter_turns(rotation: float) -> int:

@@ -86,6 +86,8 @@ def _rgb(frame: VideoFrame) -> np.ndarray:
 
     try:
         return frame.to_ndarray(format="rgb24")
+    except MemoryError:
+        raise
     except (FFmpegError, ValueError) as error:
         what = f"{frame.format.name} with colour space {int(frame.colorspace)}"
         raise VideoError("decode", f"FFmpeg cannot turn {what} into RGB: {error}") from None

@@ -1,7 +1,7 @@
 """Files that end before their container does, by its own sizes: demuxers stop there in silence.
 
-mov and matroska say how long their parts are, and so does AVI. A transport stream says nothing;
-its cut shows only where a packet is cut.
+mov and matroska say how long their parts are, and so does AVI. A transport stream says nothing but
+that it is made of whole packets: of a cut between two of them nobody can know.
 """
 
 from __future__ import annotations
@@ -83,8 +83,28 @@ def _avi_end(file: BinaryIO, size: int) -> int:
     return at
 
 
+def _ts_end(file: BinaryIO, size: int) -> int:
+    """Where the last packet ends. Source: ISO/IEC 13818-1, 2.4.3.2; with a time code before each
+    (192 bytes) or a checksum behind (204) in recordings."""
+    for length, sync in ((188, 0), (192, 4), (204, 0)):
+        whole = size // length
+        places = [k * length + sync for k in (0, 1, 2, whole - 2, whole - 1)]
+        if whole >= 5 and all(_byte_at(file, place) == _SYNC_BYTE for place in places):
+            return -(-size // length) * length
+    return size
+
+
+_SYNC_BYTE = 0x47
+
+
+def _byte_at(file: BinaryIO, place: int) -> int:
+    file.seek(place)
+    return file.read(1)[0]
+
+
 _END: dict[str, Callable[[BinaryIO, int], int]] = {
     "mov,mp4,m4a,3gp,3g2,mj2": _mov_end,
     "matroska,webm": _matroska_end,
     "avi": _avi_end,
+    "mpegts": _ts_end,
 }

@@ -12,7 +12,7 @@ from pipeline.records import ClipPixels
 from pipeline.runner import make_job
 from pipeline.sources.index import index_video
 from pipeline.sources.plan import plan_video
-from tests.sources.decoding import MAX_PIXELS, source_of
+from tests.sources.decoding import LIMITS, source_of
 from tests.videos import make
 
 
@@ -28,7 +28,7 @@ def job(tmp_path):
 
 def clips_of(job, path) -> list[ClipPixels]:
     source = source_of(path)
-    (task,) = plan_video(source, index_video(source, MAX_PIXELS), job.grid)
+    (task,) = plan_video(source, index_video(source, LIMITS), job.grid)
     found = Decoder(job, "cpu").decode(task, 1)
     return [item for item in found if isinstance(item, ClipPixels)]
 

@@ -13,7 +13,7 @@ from pipeline.sources.discover import discover
 from pipeline.sources.index import index_video
 from pipeline.sources.plan import Grid, plan_video
 
-MAX_PIXELS = 10**8
+LIMITS = DecodeConfig()
 
 
 def source_of(path: Path) -> Source:
@@ -37,7 +37,7 @@ def plain_decode(path: Path) -> list[tuple[int, np.ndarray]]:
 def owned_frames(path: Path, grid: Grid, config: DecodeConfig | None = None, wanted="rgb24"):
     """(frame_index, pixels of the frame) of all clips of all shards, and the shards' ends."""
     source = source_of(path)
-    index = index_video(source, MAX_PIXELS)
+    index = index_video(source, LIMITS)
     frames, ends = [], []
     for task in plan_video(source, index, grid):
         for item in decode_shard(task, 1, config or DecodeConfig(), wanted):

@@ -14,7 +14,7 @@ from pipeline.sources.decode import decode_shard
 from pipeline.sources.index import index_video
 from pipeline.sources.plan import Grid, plan_video
 from tests.conftest import REAL_VIDEOS
-from tests.sources.decoding import MAX_PIXELS, owned_frames, plain_decode, source_of
+from tests.sources.decoding import LIMITS, owned_frames, plain_decode, source_of
 from tests.videos import FORMS, HEIGHT, WIDTH, make, uneven
 
 
@@ -26,7 +26,7 @@ def form(request, tmp_path_factory) -> Path:
 
 
 def test_index_equals_a_plain_decode(form):
-    index = index_video(source_of(form), MAX_PIXELS)
+    index = index_video(source_of(form), LIMITS)
     plain = plain_decode(form)
     assert index.frame_count == 60
     assert index.exact_pts
@@ -65,7 +65,7 @@ def test_planes_are_ffmpegs_own(tmp_path):
 def test_keyframe_sampling(tmp_path):
     path = make(tmp_path / "a.mp4", 60, gop=10)
     frames, _ = owned_frames(path, Grid({"keyframes": True}, 4, 4))
-    assert [i for i, _ in frames] == index_video(source_of(path), MAX_PIXELS).keyframes.tolist()
+    assert [i for i, _ in frames] == index_video(source_of(path), LIMITS).keyframes.tolist()
     assert [read_index(p) for _, p in frames] == [0, 10, 20, 30, 40, 50]
 
 
@@ -84,7 +84,7 @@ def test_corrupt_packets_lose_their_frames_and_no_others_index(tmp_path):
     data[middle : middle + 1880] = b"\xff" * 1880
     path.write_bytes(bytes(data))
     frames, ends = owned_frames(path, Grid({"stride": 1}, 8, 8))
-    index = index_video(source_of(path), MAX_PIXELS)
+    index = index_video(source_of(path), LIMITS)
     times = {int(p): i for i, p in enumerate(index.pts)}
     whole = [read_index(p) for _, p in frames]
     assert len(frames) + sum(b - a for end in ends for a, b in end.missing) == index.frame_count
@@ -120,7 +120,7 @@ def test_resolution_change_gives_parts_of_each_size(tmp_path):
                     out.mux(packet)
                 shift += 10 * 3000
     source = source_of(joined)
-    (task,) = plan_video(source, index_video(source, MAX_PIXELS), Grid({"stride": 1}, 32, 32))
+    (task,) = plan_video(source, index_video(source, LIMITS), Grid({"stride": 1}, 32, 32))
     clip, _end = decode_shard(task, 1, DecodeConfig(), "rgb24")
     sizes = [(part.width, part.height, len(part)) for part in clip.parts]
     assert sizes == [(128, 96, 10), (192, 128, 10)]
@@ -135,7 +135,7 @@ def test_no_video(tmp_path, content, reason):
     path = tmp_path / "a.mp4"
     path.write_bytes(content)
     with pytest.raises(VideoError, match=reason):
-        index_video(source_of(path), MAX_PIXELS)
+        index_video(source_of(path), LIMITS)
 
 
 def test_a_playlist_named_mp4_opens_nothing(tmp_path):
@@ -143,13 +143,13 @@ def test_a_playlist_named_mp4_opens_nothing(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_text("ffconcat version 1.0\nfile secret.mp4\n")
     with pytest.raises(VideoError, match="not a video"):
-        index_video(source_of(path), MAX_PIXELS)
+        index_video(source_of(path), LIMITS)
 
 
 def test_too_many_pixels_are_refused(tmp_path):
     path = make(tmp_path / "a.mp4", 3)
-    with pytest.raises(VideoError, match=r"128x96 is above decode\.max_pixels"):
-        index_video(source_of(path), 1000)
+    with pytest.raises(VideoError, match=r"128x96: above decode\.max_pixels"):
+        index_video(source_of(path), DecodeConfig(max_pixels=1000))
 
 
 def test_a_file_that_changed_is_refused(tmp_path):
@@ -157,7 +157,7 @@ def test_a_file_that_changed_is_refused(tmp_path):
     source = source_of(path)
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(VideoError, match="changed during the run"):
-        index_video(source, MAX_PIXELS)
+        index_video(source, LIMITS)
 
 
 def test_colours_that_ffmpeg_cannot_convert_are_the_videos_fault(tmp_path):
@@ -168,7 +168,7 @@ def test_colours_that_ffmpeg_cannot_convert_are_the_videos_fault(tmp_path):
 
 def test_real_videos_equal_a_plain_decode(real_video):
     plain = plain_decode(real_video)
-    index = index_video(source_of(real_video), MAX_PIXELS)
+    index = index_video(source_of(real_video), LIMITS)
     assert index.pts.tolist() == [pts for pts, _ in plain]
     frames, ends = owned_frames(real_video, Grid({"stride": 4}, 7, 7, shard_frames=100))
     assert [i for i, _ in frames] == list(range(0, len(plain), 4))
@@ -181,7 +181,7 @@ def test_the_better_stream_of_the_nasa_video():
     path = REAL_VIDEOS / "nasa_13013.mp4"
     if not path.exists():
         pytest.skip("the real video nasa_13013.mp4 is not here (../shared/videos)")
-    index = index_video(source_of(path), MAX_PIXELS)
+    index = index_video(source_of(path), LIMITS)
     published = json.loads(path.with_name("nasa_13013.stream3.frames.json").read_text())
     rows = published["frames"] if isinstance(published, dict) else published
     seconds = [float(Fraction(row["pts_time"])) for row in rows]

@@ -14,7 +14,7 @@ from pipeline.records import Analysis, ClipResult, Quarantine, ShardEnd
 from pipeline.sources.decode import decode_shard
 from pipeline.sources.index import index_video
 from pipeline.sources.plan import Grid, plan_video
-from tests.sources.decoding import MAX_PIXELS, source_of
+from tests.sources.decoding import LIMITS, source_of
 from tests.videos import make
 
 
@@ -42,7 +42,7 @@ def task(request, tmp_path_factory):
     source = source_of(path)
     length, step = request.param
     grid = Grid(sampling={"stride": 2}, length=length, step=step)
-    (task,) = plan_video(source, index_video(source, MAX_PIXELS), grid)
+    (task,) = plan_video(source, index_video(source, LIMITS), grid)
     return task
 
 
