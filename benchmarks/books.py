@@ -1,0 +1,404 @@
+"""The books of a million videos: what planning, a run without work, status and lookups cost.
+
+    make_corpus     empty source files, real stamps        folders of 1,000
+    make_tables     commits of 200 videos, as runs leave them; every table, synthetic rows
+    tidy            the same tables after compaction
+    measure         each command in a fresh process: seconds and peak memory
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.measure import table
+
+VIDEOS = 1_000_000
+COMMIT_VIDEOS = 200
+"""Videos that share a commit: a run of short videos commits this many in half a minute."""
+FOLDER_FILES = 1000
+FRAMES, STRIDE = 100, 32
+"""Frames of a video, and of how many one is sampled: 4 sampled frames, one shard."""
+BOXES, DIMENSIONS = 2, 16
+"""Boxes of a video, and floats of an embedding: the books do not read either."""
+CONFIG = "configs/demo.yaml"
+_RUN_ID = "20260101T000000-000000"
+_START_US = 1_767_225_600_000_000
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive videos that land in one commit of each table."""
+
+    first: int
+    names: list[str]
+    ids: list[str]
+    stamp: str
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def name_of(corpus: Path, number: int) -> str:
+    return f"{corpus}/{number // FOLDER_FILES:05d}/video-{number:08d}.mp4"
+
+
+def video_id_of(number: int) -> str:
+    return hashlib.sha256(b"video %d" % number).hexdigest()
+
+
+def make_corpus(corpus: Path, videos: int) -> None:
+    """Empty files, so that a million of them cost nothing but their inodes; all of one mtime."""
+    for number in range(videos):
+        name = name_of(corpus, number)
+        if number % FOLDER_FILES == 0:
+            os.makedirs(os.path.dirname(name), exist_ok=True)
+        os.close(os.open(name, os.O_CREAT | os.O_WRONLY, 0o644))
+        os.utime(name, ns=(_START_US * 1000, _START_US * 1000))
+
+
+def blocks(corpus: Path, videos: int) -> Iterator[Block]:
+    for first in range(0, videos, COMMIT_VIDEOS):
+        numbers = range(first, min(first + COMMIT_VIDEOS, videos))
+        yield Block(
+            first,
+            [name_of(corpus, number) for number in numbers],
+            [video_id_of(number) for number in numbers],
+            f"0:{_START_US * 1000}",
+        )
+
+
+def make_tables(output: Path, corpus: Path, videos: int) -> None:
+    """All tables of the finished corpus, in the commits that a run would have made."""
+    from pipeline.engine.job import analyses_of
+    from pipeline.ledger.delta import create_tables, record_analyses
+    from pipeline.ledger.schema import TABLES
+    from pipeline.ledger.store import Store
+
+    analyses = analyses_of(_config())
+    store = Store(str(output))
+    create_tables(store)
+    record_analyses(store, analyses, _RUN_ID)
+    prints = {analysis.table: analysis.fingerprint for analysis in analyses}
+    # Two processes, for two cores; tables know nothing of each other.
+    import multiprocessing as mp
+
+    halves = [("indexes", "frames", "videos"), ("detections", "embeddings", "shards")]
+    assert {name for half in halves for name in half} | {"failures"} >= set(TABLES) - {"runs"}
+    context = mp.get_context("spawn")
+    workers = [
+        context.Process(target=_write_tables, args=(str(output), str(corpus), videos, prints, half))
+        for half in halves
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        if worker.exitcode:
+            raise RuntimeError(f"writing tables ended with {worker.exitcode}")
+
+
+def _write_tables(
+    output: str, corpus: str, videos: int, prints: dict[str, str], tables: tuple[str, ...]
+) -> None:
+    from pipeline.ledger import delta
+    from pipeline.ledger.catchup import note_covers, note_shards
+    from pipeline.ledger.schema import DATA_TABLES, TABLES
+    from pipeline.ledger.store import Store
+
+    store = Store(output)
+    for name in tables:
+        snapshot = store.open(name)
+        for number, block in enumerate(blocks(Path(corpus), videos)):
+            rows = rows_of(name, block, prints)
+            note: object = {}
+            if name in DATA_TABLES:
+                note = note_shards(_shards(block, {name: prints[name]}))
+            elif name == "shards":
+                # A table's versions: 0 made it, 1 recorded its analysis.
+                note = note_covers({table: number + 2 for table in DATA_TABLES})
+            ids = _ids(name, block, rows, prints)
+            delta._write(snapshot, TABLES[name], ids, list(ids), note)
+
+
+def _ids(name: str, block: Block, rows: pa.Table, prints: dict[str, str]) -> dict[str, pa.Table]:
+    """The rows under the ids that guard them."""
+    from pipeline.records import shard_id
+
+    if name == "videos":
+        return {f"{_RUN_ID}-{block.first}": rows}
+    if name == "shards":
+        return {i: rows.slice(k, 1) for k, i in enumerate(rows.column("shard_id").to_pylist())}
+    each = len(rows) // len(block)
+    guard = (lambda v: f"index-{v[:24]}") if name == "indexes" else (
+        lambda v: shard_id(prints[name], v, 0)
+    )
+    return {guard(v): rows.slice(k * each, each) for k, v in enumerate(block.ids)}
+
+
+def rows_of(name: str, block: Block, prints: dict[str, str]) -> pa.Table:
+    """The rows of a table for the videos of a block, video by video."""
+    from pipeline.ledger.schema import plain
+
+    if name == "shards":
+        return _shards(block, prints)
+    make = {"videos": _videos, "indexes": _indexes, "frames": _frames}
+    if name in make:
+        columns = make[name](block)
+    else:
+        columns = _detections(block) if name == "detections" else _embeddings(block)
+    if name in prints:
+        columns |= {"analysis": prints[name]}
+    schema = plain(name)
+    columns |= {"run_id": _RUN_ID}
+    length = max(len(v) for v in columns.values() if not isinstance(v, (str, int, float, bool)))
+    return pa.table(
+        [_array(columns.get(field.name), field.type, length) for field in schema], schema=schema
+    )
+
+
+def _array(value: object, kind: pa.DataType, length: int) -> pa.Array:
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return pa.array([value], kind).take(pa.array(np.zeros(length, np.int64)))
+    return value.cast(kind) if isinstance(value, pa.Array) else pa.array(value, kind)
+
+
+def _lists(values: np.ndarray) -> pa.Array:
+    """One list per row of a two-dimensional array."""
+    offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()))
+
+
+def _videos(block: Block) -> dict[str, object]:
+    times = _START_US + block.first + np.arange(len(block))
+    return {
+        "video_id": block.ids,
+        "uri": block.names,
+        "stamp": block.stamp,
+        "size_bytes": 0,
+        "container": "mov,mp4",
+        "codec": "h264",
+        "width": 1280,
+        "height": 720,
+        "rotation": 0,
+        "stream_index": 0,
+        "time_base": "1/30000",
+        "frame_count": FRAMES,
+        "duration_s": FRAMES * 1001 / 30000,
+        "status": "ok",
+        "reason": "",
+        "recorded_at": times,
+    }
+
+
+def _indexes(block: Block) -> dict[str, object]:
+    return {
+        "video_id": block.ids,
+        "frame_count": FRAMES,
+        "pts": _lists(np.tile(np.arange(FRAMES) * 1001, (len(block), 1))),
+        "keyframes": _lists(np.tile(np.arange(0, FRAMES, 50), (len(block), 1))),
+        "time_base": "1/30000",
+        "stream_index": 0,
+        "container": "mov,mp4",
+        "codec": "h264",
+        "pixel_format": "yuv420p",
+        "width": 1280,
+        "height": 720,
+        "rotation": 0,
+        "duration_s": FRAMES * 1001 / 30000,
+        "exact_pts": True,
+        "expected_frames": FRAMES,
+        "damage": "",
+    }
+
+
+def _of_frames(block: Block) -> tuple[list[str], np.ndarray]:
+    """(video_id, frame_index) of every sampled frame of the block."""
+    sampled = np.arange(0, FRAMES, STRIDE)
+    return list(np.repeat(block.ids, len(sampled))), np.tile(sampled, len(block))
+
+
+def _frames(block: Block) -> dict[str, object]:
+    ids, frames = _of_frames(block)
+    return {
+        "video_id": ids,
+        "frame_index": frames,
+        "pts": frames * 1001,
+        "pts_s": frames * 1001 / 30000,
+        "is_keyframe": frames % 50 == 0,
+        "width": 1280,
+        "height": 720,
+        "clip_index": 0,
+        "status": "ok",
+    }
+
+
+def _detections(block: Block) -> dict[str, object]:
+    count = len(block) * BOXES
+    return {
+        "video_id": list(np.repeat(block.ids, BOXES)),
+        "frame_index": np.zeros(count, np.int64),
+        "pts_s": 0.0,
+        "detection_index": np.tile(np.arange(BOXES, dtype=np.int32), len(block)),
+        "x1": 10.0,
+        "y1": 20.0,
+        "x2": 110.0,
+        "y2": 220.0,
+        "score": 0.75,
+        "class_id": 1,
+        "class_name": "thing",
+    }
+
+
+def _embeddings(block: Block) -> dict[str, object]:
+    ids, frames = _of_frames(block)
+    values = np.full((len(ids), DIMENSIONS), DIMENSIONS**-0.5, np.float32)
+    return {
+        "video_id": ids,
+        "frame_index": frames,
+        "pts_s": frames * 1001 / 30000,
+        "embedding": _lists(values),
+    }
+
+
+def _shards(block: Block, prints: dict[str, str]) -> pa.Table:
+    from pipeline.ledger.schema import plain
+    from pipeline.records import shard_id
+
+    schema = plain("shards")
+    sampled = len(range(0, FRAMES, STRIDE))
+    parts = []
+    for name, fingerprint in prints.items():
+        columns = {
+            "shard_id": [shard_id(fingerprint, video, 0) for video in block.ids],
+            "video_id": block.ids,
+            "analysis": fingerprint,
+            "shard_index": 0,
+            "shard_count": 1,
+            "first_frame": 0,
+            "last_frame": (sampled - 1) * STRIDE,
+            "frames": sampled,
+            "rows": BOXES if name == "detections" else sampled,
+            "run_id": _RUN_ID,
+        }
+        arrays = [_array(columns[field.name], field.type, len(block)) for field in schema]
+        parts.append(pa.table(arrays, schema=schema))
+    return pa.concat_tables(parts)
+
+
+def _config():  # type: ignore[no-untyped-def]
+    from pipeline.config import load_config
+
+    return load_config(CONFIG, (f"sampling.stride={STRIDE}",))
+
+
+# -- measuring ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a process took."""
+
+    seconds: float
+    peak_bytes: int
+    stdout: str
+
+
+def timed(command: list[str]) -> Cost:
+    """Run a command in a process of its own. Raises RuntimeError where it fails."""
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    out = process.stdout.read()
+    # wait4 tells the peak of this child alone.
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)}: exit {process.returncode}")
+    return Cost(time.perf_counter() - started, usage.ru_maxrss * 1024, out)
+
+
+_LOOKUP = """
+import json, sys, time
+output, uri, other = sys.argv[1:]
+from pipeline.ledger.reader import Ledger
+import pyarrow.dataset, pyarrow.parquet, deltalake
+times = {}
+def timed(name, work):
+    started = time.perf_counter(); work(); times[name] = time.perf_counter() - started
+if other == "index":
+    timed("index, cold", lambda: Ledger(output).index(uri))
+else:
+    ledger = Ledger(output)
+    timed("frame, cold", lambda: Ledger(output).frame(uri, 32))
+    timed("frame, first of a Ledger", lambda: ledger.frame(uri, 32))
+    timed("frame, warm", lambda: ledger.frame(other, 32))
+    timed("index", lambda: ledger.index(other))
+    timed("index, warm", lambda: ledger.index(uri))
+print(json.dumps(times))
+"""
+
+
+def measure(output: Path, corpus: Path, videos: int, rounds: int) -> list[tuple[str, float, int]]:
+    """(what, least seconds of some rounds, peak bytes)."""
+    program = [sys.executable, "-m", "pipeline"]
+    given = [CONFIG, str(corpus), "--output", str(output), "--set", f"sampling.stride={STRIDE}"]
+    found: list[tuple[str, float, int]] = []
+    commands = {
+        "plan": [*program, "plan", *given],
+        "run": [*program, "run", *given],
+        "status": [*program, "status", str(output)],
+    }
+    for name, command in commands.items():
+        costs = [timed(command) for _ in range(rounds)]
+        assert f"{videos:,}" in costs[0].stdout, costs[0].stdout
+        found.append((name, min(c.seconds for c in costs), max(c.peak_bytes for c in costs)))
+    one, other = name_of(corpus, videos // 3), name_of(corpus, videos // 2)
+    for second in (other, "index"):
+        command = [sys.executable, "-c", _LOOKUP, str(output), one, second]
+        costs = [timed(command) for _ in range(rounds)]
+        peak = max(cost.peak_bytes for cost in costs)
+        each = [json.loads(cost.stdout) for cost in costs]
+        found += [(name, min(times[name] for times in each), peak) for name in each[0]]
+    return found
+
+
+def books(work: Path, videos: int = VIDEOS, rounds: int = 3) -> None:
+    """Print the tables."""
+    root = (work / f"books-{videos}").resolve()
+    corpus, output = root / "videos", root / "output"
+    if not (root / "made").exists():
+        shutil.rmtree(root, ignore_errors=True)
+        started = time.perf_counter()
+        make_corpus(corpus, videos)
+        print(f"{videos:,} source files in {time.perf_counter() - started:.0f} s", flush=True)
+        started = time.perf_counter()
+        make_tables(output, corpus, videos)
+        print(f"tables in {time.perf_counter() - started:.0f} s", flush=True)
+        (root / "made").touch()
+    rows = [
+        (name, f"{seconds:.2f}", f"{peak / 2**20:,.0f}")
+        for name, seconds, peak in measure(output, corpus, videos, rounds)
+    ]
+    table(f"Books of {videos:,} videos", ("what", "s", "peak MiB"), rows)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--videos", type=int, default=VIDEOS)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    Path("bench-output").mkdir(exist_ok=True)
+    books(Path("bench-output"), options.videos, options.rounds)
