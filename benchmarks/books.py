@@ -115,12 +115,12 @@ def _write_tables(
 ) -> None:
     from pipeline.ledger import delta
     from pipeline.ledger.catchup import note_covers, note_shards
-    from pipeline.ledger.schema import DATA_TABLES, TABLES
+    from pipeline.ledger.schema import DATA_TABLES
     from pipeline.ledger.store import Store
 
     store = Store(output)
     for name in tables:
-        snapshot = store.open(name)
+        appender = delta.Appender(store, name, None)
         for number, block in enumerate(blocks(Path(corpus), videos)):
             rows = rows_of(name, block, prints)
             note: object = {}
@@ -129,8 +129,7 @@ def _write_tables(
             elif name == "shards":
                 # A table's versions: 0 made it, 1 recorded its analysis.
                 note = note_covers({table: number + 2 for table in DATA_TABLES})
-            ids = _ids(name, block, rows, prints)
-            delta._write(snapshot, TABLES[name], ids, list(ids), note)
+            appender.append(_ids(name, block, rows, prints), lambda _, note=note: note)
 
 
 def _ids(name: str, block: Block, rows: pa.Table, prints: dict[str, str]) -> dict[str, pa.Table]:

@@ -53,7 +53,9 @@ def span(keys: np.ndarray, key: tuple[int, int]) -> slice:
 
 
 class KeySet:
-    """A set of texts by hash, 16 bytes each. Built once; what is added later is few."""
+    """A set of texts by hash: 16 bytes each, besides the newest few."""
+
+    _FEW = 100_000
 
     def __init__(self, columns: Iterable[pa.ChunkedArray | pa.Array] = ()) -> None:
         parts = [keys_of(column) for column in columns]
@@ -63,8 +65,14 @@ class KeySet:
 
     def __contains__(self, text: str) -> bool:
         key = key_of(text)
+        if key in self._added:
+            return True
         found = span(self._keys, key)
-        return found.stop > found.start or key in self._added
+        return found.stop > found.start
 
     def add(self, text: str) -> None:
         self._added.add(key_of(text))
+        if len(self._added) >= self._FEW:
+            keys = np.concatenate([self._keys, np.array(list(self._added), KEY)])
+            self._keys = keys[order_of(keys)]
+            self._added.clear()
