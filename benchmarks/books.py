@@ -1,9 +1,9 @@
 """The books of a million videos: what planning, a run without work, status and lookups cost.
 
-    make_corpus     empty source files, real stamps        folders of 1,000
-    make_tables     commits of 200 videos, as runs leave them; every table, synthetic rows
-    tidy            the same tables after compaction
-    measure         each command in a fresh process: seconds and peak memory
+make_corpus     empty source files, real stamps        folders of 1,000
+make_tables     commits of 200 videos, as runs leave them; every table, synthetic rows
+tidy            the same tables after compaction
+measure         each command in a fresh process: seconds and peak memory
 """
 
 from __future__ import annotations
@@ -141,8 +141,10 @@ def _ids(name: str, block: Block, rows: pa.Table, prints: dict[str, str]) -> dic
     if name == "shards":
         return {i: rows.slice(k, 1) for k, i in enumerate(rows.column("shard_id").to_pylist())}
     each = len(rows) // len(block)
-    guard = (lambda v: f"index-{v[:24]}") if name == "indexes" else (
-        lambda v: shard_id(prints[name], v, 0)
+    guard = (
+        (lambda v: f"index-{v[:24]}")
+        if name == "indexes"
+        else (lambda v: shard_id(prints[name], v, 0))
     )
     return {guard(v): rows.slice(k * each, each) for k, v in enumerate(block.ids)}
 
