@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import multiprocessing as mp
 import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,9 @@ from benchmarks.measure import table
 VIDEOS = 1_000_000
 COMMIT_VIDEOS = 200
 """Videos that share a commit: a run of short videos commits this many in half a minute."""
+TAIL_COMMITS = 100
+"""Commits since the last compaction."""
+_BODY_COMMIT_VIDEOS, _TIDY_BYTES = 10_000, 128 * 2**20
 FOLDER_FILES = 1000
 FRAMES, STRIDE = 100, 32
 """Frames of a video, and of how many one is sampled: 4 sampled frames, one shard."""
@@ -69,22 +74,23 @@ def make_corpus(corpus: Path, videos: int) -> None:
         os.utime(name, ns=(_START_US * 1000, _START_US * 1000))
 
 
-def blocks(corpus: Path, videos: int) -> Iterator[Block]:
-    for first in range(0, videos, COMMIT_VIDEOS):
-        numbers = range(first, min(first + COMMIT_VIDEOS, videos))
-        yield Block(
-            first,
-            [name_of(corpus, number) for number in numbers],
-            [video_id_of(number) for number in numbers],
-            f"0:{_START_US * 1000}",
-        )
+def block_of(corpus: Path, videos: range) -> Block:
+    return Block(
+        videos.start,
+        [name_of(corpus, number) for number in videos],
+        [video_id_of(number) for number in videos],
+        f"0:{_START_US * 1000}",
+    )
 
 
-def make_tables(output: Path, corpus: Path, videos: int) -> None:
-    """All tables of the finished corpus, in the commits that a run would have made."""
+def ranges(videos: range, each: int) -> tuple[range, ...]:
+    return tuple(videos[first : first + each] for first in range(0, len(videos), each))
+
+
+def make_tables(output: Path, corpus: Path, layout: tuple[range, ...]) -> None:
+    """All tables of the finished corpus; of each range of videos one commit to every table."""
     from pipeline.engine.job import analyses_of
     from pipeline.ledger.delta import create_tables, record_analyses
-    from pipeline.ledger.schema import TABLES
     from pipeline.ledger.store import Store
 
     analyses = analyses_of(_config())
@@ -92,16 +98,13 @@ def make_tables(output: Path, corpus: Path, videos: int) -> None:
     create_tables(store)
     record_analyses(store, analyses, _RUN_ID)
     prints = {analysis.table: analysis.fingerprint for analysis in analyses}
+    # Data tables have as many versions: made, an analysis recorded, the same commits.
+    version = store.open("frames").version()
+    given = (str(output), str(corpus), layout, prints, version)
     # Two processes, for two cores; tables know nothing of each other.
-    import multiprocessing as mp
-
-    halves = [("indexes", "frames", "videos"), ("detections", "embeddings", "shards")]
-    assert {name for half in halves for name in half} | {"failures"} >= set(TABLES) - {"runs"}
+    halves = [("indexes", "frames", "videos"), ("shards", "embeddings", "detections")]
     context = mp.get_context("spawn")
-    workers = [
-        context.Process(target=_write_tables, args=(str(output), str(corpus), videos, prints, half))
-        for half in halves
-    ]
+    workers = [context.Process(target=_write_tables, args=(*given, half)) for half in halves]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -111,42 +114,43 @@ def make_tables(output: Path, corpus: Path, videos: int) -> None:
 
 
 def _write_tables(
-    output: str, corpus: str, videos: int, prints: dict[str, str], tables: tuple[str, ...]
+    output: str,
+    corpus: str,
+    layout: tuple[range, ...],
+    prints: dict[str, str],
+    version: int,
+    tables: tuple[str, ...],
 ) -> None:
     from pipeline.ledger import delta
     from pipeline.ledger.catchup import note_covers, note_shards
-    from pipeline.ledger.schema import DATA_TABLES
+    from pipeline.ledger.schema import DATA_TABLES, TABLES
     from pipeline.ledger.store import Store
 
     store = Store(output)
     for name in tables:
-        appender = delta.Appender(store, name, None)
-        for number, block in enumerate(blocks(Path(corpus), videos)):
-            rows = rows_of(name, block, prints)
+        spec, snapshot = TABLES[name], store.open(name)
+        order = [(column, "ascending") for column in spec.sort_by]
+        for number, videos in enumerate(layout):
+            block = block_of(Path(corpus), videos)
+            rows = rows_of(name, block, prints).sort_by(order).combine_chunks()
             note: object = {}
             if name in DATA_TABLES:
                 note = note_shards(_shards(block, {name: prints[name]}))
             elif name == "shards":
-                # A table's versions: 0 made it, 1 recorded its analysis.
-                note = note_covers({table: number + 2 for table in DATA_TABLES})
-            appender.append(_ids(name, block, rows, prints), lambda _, note=note: note)
+                note = note_covers(dict.fromkeys(DATA_TABLES, version + 1 + number))
+            delta.write(snapshot, spec, rows, _ids(name, block, prints), note)
 
 
-def _ids(name: str, block: Block, rows: pa.Table, prints: dict[str, str]) -> dict[str, pa.Table]:
-    """The rows under the ids that guard them."""
+def _ids(name: str, block: Block, prints: dict[str, str]) -> list[str]:
+    """The ids that guard the commit."""
     from pipeline.records import shard_id
 
     if name == "videos":
-        return {f"{_RUN_ID}-{block.first}": rows}
-    if name == "shards":
-        return {i: rows.slice(k, 1) for k, i in enumerate(rows.column("shard_id").to_pylist())}
-    each = len(rows) // len(block)
-    guard = (
-        (lambda v: f"index-{v[:24]}")
-        if name == "indexes"
-        else (lambda v: shard_id(prints[name], v, 0))
-    )
-    return {guard(v): rows.slice(k * each, each) for k, v in enumerate(block.ids)}
+        return [f"{_RUN_ID}-{block.first}"]
+    if name == "indexes":
+        return [f"index-{video[:24]}" for video in block.ids]
+    chosen = prints.values() if name == "shards" else [prints[name]]
+    return [shard_id(fingerprint, video, 0) for fingerprint in chosen for video in block.ids]
 
 
 def rows_of(name: str, block: Block, prints: dict[str, str]) -> pa.Table:
@@ -376,24 +380,69 @@ def measure(output: Path, corpus: Path, videos: int, rounds: int) -> list[tuple[
     return found
 
 
-def books(work: Path, videos: int = VIDEOS, rounds: int = 3) -> None:
-    """Print the tables."""
-    root = (work / f"books-{videos}").resolve()
-    corpus, output = root / "videos", root / "output"
-    if not (root / "made").exists():
-        shutil.rmtree(root, ignore_errors=True)
-        started = time.perf_counter()
+def tidy(output: Path) -> None:
+    """Few files in the order of their videos, as compaction leaves them."""
+    from pipeline.ledger.delta import writer_properties
+    from pipeline.ledger.schema import TABLES
+    from pipeline.ledger.store import Store
+
+    store = Store(str(output))
+    for name, spec in TABLES.items():
+        snapshot = store.open(name)
+        if snapshot.file_uris():
+            snapshot.optimize.z_order(
+                [spec.sort_by[0]],
+                target_size=_TIDY_BYTES,
+                writer_properties=writer_properties(spec),
+            )
+
+
+def make(root: Path, videos: int) -> None:
+    """The corpus and both outputs."""
+    corpus = root / "videos"
+    shutil.rmtree(root, ignore_errors=True)
+    with _said(f"{videos:,} source files"):
         make_corpus(corpus, videos)
-        print(f"{videos:,} source files in {time.perf_counter() - started:.0f} s", flush=True)
-        started = time.perf_counter()
-        make_tables(output, corpus, videos)
-        print(f"tables in {time.perf_counter() - started:.0f} s", flush=True)
-        (root / "made").touch()
-    rows = [
-        (name, f"{seconds:.2f}", f"{peak / 2**20:,.0f}")
-        for name, seconds, peak in measure(output, corpus, videos, rounds)
-    ]
-    table(f"Books of {videos:,} videos", ("what", "s", "peak MiB"), rows)
+    tail = min(videos // 10, TAIL_COMMITS * COMMIT_VIDEOS)
+    body, rest = range(videos - tail), range(videos - tail, videos)
+    with _said("output with a compacted body"):
+        make_tables(root / "compacted", corpus, ranges(body, _BODY_COMMIT_VIDEOS))
+        tidy(root / "compacted")
+        make_tables(root / "compacted", corpus, ranges(rest, COMMIT_VIDEOS))
+    with _said("output never compacted"):
+        make_tables(root / "never-compacted", corpus, ranges(range(videos), COMMIT_VIDEOS))
+    (root / "made").touch()
+
+
+@contextmanager
+def _said(what: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    print(f"{what}: {time.perf_counter() - started:,.0f} s", flush=True)
+
+
+def books(work: Path, videos: int = VIDEOS, rounds: int = 3) -> None:
+    """Print the tables; what was made stays for the next time."""
+    root = (work / f"books-{videos}").resolve()
+    if not (root / "made").exists():
+        make(root, videos)
+    for name in ("compacted", "never-compacted"):
+        output = root / name
+        files, size = held(output)
+        rows = [
+            (what, f"{seconds:.2f}", f"{peak / 2**20:,.0f}")
+            for what, seconds, peak in measure(output, root / "videos", videos, rounds)
+        ]
+        title = f"Books of {videos:,} videos, {name}: {files:,} files, {size / 1e9:.1f} GB"
+        table(title, ("what", "s", "peak MiB"), rows)
+
+
+def held(output: Path) -> tuple[int, int]:
+    """(files of the tables as they are now, their bytes)."""
+    from pipeline.ledger.status import status
+
+    found = status(str(output))
+    return found.files, found.size_bytes
 
 
 if __name__ == "__main__":

@@ -166,7 +166,8 @@ class Appender:
                     # What an earlier try of this call landed though it raised is ours.
                     return Appended(frozenset(landed & ours), frozenset(landed - ours), None)
                 ours = set(due)
-                _write(snapshot, self._spec, rows, due, metadata(due))
+                data = _sorted(self._spec, [rows[i] for i in due])
+                write(snapshot, self._spec, data, due, metadata(due))
                 return Appended(frozenset(due), frozenset(landed), snapshot.version())
             except SchemaMismatchError as error:
                 raise RunAborted(f"{tries.what}: {_line(error)}") from error
@@ -203,11 +204,11 @@ def append_once(
     return Appender(store, table, since).append(rows, metadata)
 
 
-def _write(
-    snapshot: DeltaTable, spec: TableSpec, rows: dict[str, pa.Table], due: list[str], note: object
+def write(
+    snapshot: DeltaTable, spec: TableSpec, data: pa.Table, ids: list[str], note: object
 ) -> None:
-    data = _sorted(spec, [rows[i] for i in due])
-    texts = {METADATA_KEY: note, _IDS_KEY: due}
+    """Append in one commit, refused if another writer has appended since the snapshot."""
+    texts = {METADATA_KEY: note, _IDS_KEY: ids}
     write_deltalake(
         snapshot,
         data,

@@ -136,9 +136,10 @@ class KeySet:
         self._added: set[tuple[int, int]] = set()
 
     def __contains__(self, text: str) -> bool:
-        if key_of(text) in self._added:
+        key = key_of(text)
+        if key in self._added:
             return True
-        found = self._sorted.span(key_of(text))
+        found = self._sorted.span(key)
         return found.stop > found.start
 
     def add(self, text: str) -> None:

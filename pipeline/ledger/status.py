@@ -122,5 +122,6 @@ def _landed(store: Store) -> dict[str, tuple[int, int, int, int]]:
     for fingerprint, parts in keys.items():
         every = np.concatenate(parts)
         videos = len(SortedKeys(every[order_of(every)]).starts())
-        found[fingerprint] = (videos, len(every), *sums[fingerprint])
+        frames, rows = sums[fingerprint]
+        found[fingerprint] = videos, len(every), frames, rows
     return found
