@@ -36,6 +36,7 @@ from pipeline.ledger.keys import KeySet
 from pipeline.ledger.numbers import Numbers
 from pipeline.ledger.outcomes import Clock, failure_row, lost_frames, shard_row, video_row
 from pipeline.ledger.remap import remap
+from pipeline.ledger.scan import read_batches
 from pipeline.ledger.schema import DATA_TABLES
 from pipeline.ledger.store import Store
 from pipeline.records import (
@@ -142,7 +143,7 @@ class LedgerWriter:
         wanted = None if analyses is None else self._analyses
         self._landed = read_landed(self._store, wanted)
         snapshot = self._store.open("indexes")
-        ids = self._store.dataset("indexes", snapshot).to_batches(columns=["video_id"])
+        ids = read_batches(self._store.files("indexes", snapshot).having(), ["video_id"])
         self._indexed = KeySet(batch.column("video_id") for batch in ids)
         for batch, entry in read_journal(output, run_id):
             self._restore(batch, entry)

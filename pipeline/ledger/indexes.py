@@ -12,7 +12,7 @@ from deltalake import DeltaTable
 
 from pipeline.ledger.files import Files
 from pipeline.ledger.keys import KEY, SortedKeys, key_of, keys_of, order_of
-from pipeline.ledger.scan import read_table
+from pipeline.ledger.scan import read_few
 from pipeline.ledger.schema import plain
 from pipeline.ledger.store import Store
 from pipeline.records import VideoIndex
@@ -81,7 +81,7 @@ def _int64s(value: pa.ListScalar) -> np.ndarray:
 
 def read_index(files: Files, video_id: str) -> VideoIndex | None:
     """The index of one video out of the `indexes` files, without reading more than those rows."""
-    rows = read_table(files.having(video_id=video_id), None, pc.field("video_id") == video_id)
+    rows = read_few(files.having(video_id=video_id), pc.field("video_id") == video_id)
     return index_of(rows) if rows.num_rows else None
 
 

@@ -24,7 +24,7 @@ from pipeline.ledger.delta import RecordedAnalysis, analyses_in, newest_analyses
 from pipeline.ledger.files import Files
 from pipeline.ledger.indexes import read_index
 from pipeline.ledger.keys import keys_of
-from pipeline.ledger.scan import read_batches, read_table
+from pipeline.ledger.scan import read_batches, read_few, read_table
 from pipeline.ledger.schema import DATA_TABLES, TABLES
 from pipeline.ledger.store import Store
 from pipeline.records import VideoIndex
@@ -242,7 +242,7 @@ class Ledger:
 
     def _rows_of(self, video_id: str, index: int, table: str, prints: list[str]) -> pa.Table:
         few = self._files(table).having(video_id=video_id, frame_index=index)
-        return read_table(few, None, self.frame_filter(video_id, index, prints))
+        return read_few(few, self.frame_filter(video_id, index, prints))
 
     def _chosen(self, analysis: str | None) -> dict[str, list[str]]:
         """Fingerprints to read per table: the newest, with `analysis` in place of its own name."""
