@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.measure import table
+from pipeline.config import Config, load_config
 
 VIDEOS = 1_000_000
 COMMIT_VIDEOS = 200
@@ -93,7 +94,7 @@ def make_tables(output: Path, corpus: Path, layout: tuple[range, ...]) -> None:
     from pipeline.ledger.delta import create_tables, record_analyses
     from pipeline.ledger.store import Store
 
-    analyses = analyses_of(_config())
+    analyses = analyses_of(config())
     store = Store(str(output))
     create_tables(store)
     record_analyses(store, analyses, _RUN_ID)
@@ -303,9 +304,8 @@ def _shards(block: Block, prints: dict[str, str]) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def _config():  # type: ignore[no-untyped-def]
-    from pipeline.config import load_config
-
+def config() -> Config:
+    """Three analyses: frames, detector and embedder."""
     return load_config(CONFIG, (f"sampling.stride={STRIDE}",))
 
 
