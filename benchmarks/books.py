@@ -356,9 +356,9 @@ if other == "index":
     timed("index, cold", lambda: Ledger(output).index(uri))
 else:
     ledger = Ledger(output)
-    timed("frame, cold", lambda: Ledger(output).frame(uri, 32))
-    timed("frame, first of a Ledger", lambda: ledger.frame(uri, 32))
-    timed("frame, warm", lambda: ledger.frame(other, 32))
+    timed("frame, cold", lambda: Ledger(output).frame(uri, 0))
+    timed("frame, first of a Ledger", lambda: ledger.frame(uri, 0))
+    timed("frame, warm", lambda: ledger.frame(other, 0))
     timed("index", lambda: ledger.index(other))
     timed("index, warm", lambda: ledger.index(uri))
 print(json.dumps(times))
