@@ -8,7 +8,6 @@ measure         each command in a fresh process: seconds and peak memory
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import multiprocessing as mp
@@ -33,6 +32,8 @@ COMMIT_VIDEOS = 200
 """Videos that share a commit: a run of short videos commits this many in half a minute."""
 TAIL_COMMITS = 100
 """Commits since the last compaction."""
+NEVER_COMPACTED_COMMITS = 1_000
+ROUNDS = 3
 _BODY_COMMIT_VIDEOS, _TIDY_BYTES = 10_000, 128 * 2**20
 FOLDER_FILES = 1000
 FRAMES, STRIDE = 100, 32
@@ -345,48 +346,52 @@ def timed(command: list[str]) -> Cost:
 
 
 _LOOKUP = """
-import json, sys, time
-output, uri, other = sys.argv[1:]
+import json, resource, sys, time
+import deltalake, pyarrow.dataset, pyarrow.parquet  # whose loading is no part of a lookup
 from pipeline.ledger.reader import Ledger
-import pyarrow.dataset, pyarrow.parquet, deltalake
-times = {}
-def timed(name, work):
-    started = time.perf_counter(); work(); times[name] = time.perf_counter() - started
-if other == "index":
-    timed("index, cold", lambda: Ledger(output).index(uri))
-else:
-    ledger = Ledger(output)
-    timed("frame, cold", lambda: Ledger(output).frame(uri, 0))
-    timed("frame, first of a Ledger", lambda: ledger.frame(uri, 0))
-    timed("frame, warm", lambda: ledger.frame(other, 0))
-    timed("index", lambda: ledger.index(other))
-    timed("index, warm", lambda: ledger.index(uri))
-print(json.dumps(times))
+output, one, other, kind = sys.argv[1:]
+def look(ledger, uri):
+    started, used = time.perf_counter(), time.process_time()
+    ledger().frame(uri, 0) if kind == "frame" else ledger().index(uri)
+    return time.perf_counter() - started, time.process_time() - used
+ledger = Ledger(output)
+print(json.dumps([look(lambda: Ledger(output), one), min(
+    look(lambda: ledger, uri) for uri in (one, other, one, other)
+)]))
 """
 
 
-def measure(output: Path, corpus: Path, videos: int, rounds: int) -> list[tuple[str, float, int]]:
-    """(what, least seconds of some rounds, peak bytes)."""
+def measure(output: Path, corpus: Path, videos: int) -> dict[str, Cost]:
+    """The least seconds of some rounds, and the largest peak."""
     program = [sys.executable, "-m", "pipeline"]
     given = [CONFIG, str(corpus), "--output", str(output), "--set", f"sampling.stride={STRIDE}"]
-    found: list[tuple[str, float, int]] = []
+    found: dict[str, Cost] = {}
     commands = {
-        "plan": [*program, "plan", *given],
-        "run": [*program, "run", *given],
-        "status": [*program, "status", str(output)],
+        "frameledger plan, nothing to do": [*program, "plan", *given],
+        "frameledger run, nothing to do": [*program, "run", *given],
+        "frameledger status": [*program, "status", str(output)],
     }
     for name, command in commands.items():
-        costs = [timed(command) for _ in range(rounds)]
+        costs = [timed(command) for _ in range(ROUNDS)]
         assert f"{videos:,}" in costs[0].stdout, costs[0].stdout
-        found.append((name, min(c.seconds for c in costs), max(c.peak_bytes for c in costs)))
+        found[name] = _best(costs)
     one, other = name_of(corpus, videos // 3), name_of(corpus, videos // 2)
-    for second in (other, "index"):
-        command = [sys.executable, "-c", _LOOKUP, str(output), one, second]
-        costs = [timed(command) for _ in range(rounds)]
-        peak = max(cost.peak_bytes for cost in costs)
-        each = [json.loads(cost.stdout) for cost in costs]
-        found += [(name, min(times[name] for times in each), peak) for name in each[0]]
+    for kind in ("frame", "index"):
+        command = [sys.executable, "-c", _LOOKUP, str(output), one, other, kind]
+        whole = [timed(command) for _ in range(ROUNDS)]
+        both = [json.loads(cost.stdout) for cost in whole]
+        for place, name in enumerate(("in a new process", "again")):
+            costs = [
+                Cost(*each[place], cost.peak_bytes, "")
+                for each, cost in zip(both, whole, strict=True)
+            ]
+            found[f"Ledger.{kind}, {name}"] = _best(costs)
     return found
+
+
+def _best(costs: list[Cost]) -> Cost:
+    seconds, cpu_s = (min(getattr(c, name) for c in costs) for name in ("seconds", "cpu_s"))
+    return Cost(seconds, cpu_s, max(cost.peak_bytes for cost in costs), "")
 
 
 def tidy(output: Path) -> None:
@@ -418,8 +423,9 @@ def make(root: Path, videos: int) -> None:
         make_tables(root / "compacted", corpus, ranges(body, _BODY_COMMIT_VIDEOS))
         tidy(root / "compacted")
         make_tables(root / "compacted", corpus, ranges(rest, COMMIT_VIDEOS))
-    with _said("output never compacted"):
-        make_tables(root / "never-compacted", corpus, ranges(range(videos), COMMIT_VIDEOS))
+    each = max(COMMIT_VIDEOS, videos // NEVER_COMPACTED_COMMITS)
+    with _said(f"output in commits of {each:,} videos, never compacted"):
+        make_tables(root / "never-compacted", corpus, ranges(range(videos), each))
     (root / "made").touch()
 
 
@@ -430,20 +436,26 @@ def _said(what: str) -> Iterator[None]:
     print(f"{what}: {time.perf_counter() - started:,.0f} s", flush=True)
 
 
-def books(work: Path, videos: int = VIDEOS, rounds: int = 3) -> None:
-    """Print the tables; what was made stays for the next time."""
-    root = (work / f"books-{videos}").resolve()
+def books(work: Path, _videos: Path | None, count: int = VIDEOS) -> None:
+    """Print the tables; what was made stays for the next time.
+
+    Args:
+        work: where everything is made.
+        count: videos of the corpus.
+    """
+    root = (work / f"books-{count}").resolve()
     if not (root / "made").exists():
-        make(root, videos)
+        make(root, count)
     for name in ("compacted", "never-compacted"):
         output = root / name
-        files, size = held(output)
+        costs = measure(output, root / "videos", count)
         rows = [
-            (what, f"{seconds:.2f}", f"{peak / 2**20:,.0f}")
-            for what, seconds, peak in measure(output, root / "videos", videos, rounds)
+            (what, f"{cost.seconds:.2f}", f"{cost.cpu_s:.2f}", f"{cost.peak_bytes / 2**20:,.0f}")
+            for what, cost in costs.items()
         ]
-        title = f"Books of {videos:,} videos, {name}: {files:,} files, {size / 1e9:.1f} GB"
-        table(title, ("what", "s", "peak MiB"), rows)
+        files, size = held(output)
+        title = f"Books of {count:,} videos, {name}: {files:,} files, {size / 1e9:.1f} GB"
+        table(title, ("what", "s", "CPU s", "peak MiB"), rows)
 
 
 def held(output: Path) -> tuple[int, int]:
@@ -452,12 +464,3 @@ def held(output: Path) -> tuple[int, int]:
 
     found = status(str(output))
     return found.files, found.size_bytes
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--videos", type=int, default=VIDEOS)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    Path("bench-output").mkdir(exist_ok=True)
-    books(Path("bench-output"), options.videos, options.rounds)
