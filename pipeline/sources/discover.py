@@ -47,7 +47,7 @@ def _expand(name: str, base: Path, seen_lists: tuple[str, ...]) -> Iterator[Sour
     if listed or (path.lower().endswith(".txt") and os.path.isfile(path)):
         yield from _listed(path, seen_lists)
     elif os.path.isdir(path):
-        yield from _walk(path)
+        yield from _walk(os.path.abspath(path))  # once, and not again for every file
     elif os.path.lexists(path):
         yield _stat(path)
     elif glob.has_magic(path):
