@@ -1,8 +1,8 @@
 """The books of a million videos: what planning, a run without work, status and lookups cost.
 
 make_corpus     empty source files, real stamps        folders of 1,000
-make_tables     commits of 200 videos, as runs leave them; every table, synthetic rows
-tidy            the same tables after compaction
+make_tables     synthetic rows of every table, in commits such as runs make
+tidy            the same tables after compaction; a tail of small commits follows
 measure         each command in a fresh process: seconds and peak memory
 """
 
