@@ -1,6 +1,6 @@
 """`python -m benchmarks [NAME ...]`: print the tables that the README quotes.
 
-`books` is left out where no name is given: it takes a quarter of an hour, and some GB of disk.
+`books` is left out where no name is given: it is slow, and takes some GB of disk.
 """
 
 from __future__ import annotations
