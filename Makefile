@@ -23,6 +23,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 # Prints the tables that the README quotes. Slow; sets up a second environment for the peers.
+# That of the books of a million videos: .venv/bin/python -m benchmarks books
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 

@@ -1,10 +1,17 @@
-"""`python -m benchmarks [NAME ...]`: print the tables that the README quotes."""
+"""`python -m benchmarks [NAME ...]`: print the tables that the README quotes.
+
+`books` is left out where no name is given: it is slow, and takes some GB of disk.
+"""
 
 from __future__ import annotations
 
+import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
+from benchmarks.books import VIDEOS as BOOKS_VIDEOS
+from benchmarks.books import books
 from benchmarks.crash import crash
 from benchmarks.memory import memory
 from benchmarks.models import models
@@ -17,13 +24,17 @@ VIDEOS = Path("../shared/videos")
 
 
 def main() -> None:
-    names = sys.argv[1:] or list(TABLES)
-    unknown = [name for name in names if name not in TABLES]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(TABLES)} or books")
+    parser.add_argument("--videos", type=int, default=BOOKS_VIDEOS, help="of books")
+    options = parser.parse_args()
+    tables = {**TABLES, "books": partial(books, count=options.videos)}
+    unknown = [name for name in options.names if name not in tables]
     if unknown:
-        sys.exit(f"unknown benchmark {unknown[0]}; there are {', '.join(TABLES)}")
+        sys.exit(f"unknown benchmark {unknown[0]}; there are {', '.join(tables)}")
     WORK.mkdir(exist_ok=True)
-    for name in names:
-        TABLES[name](WORK, VIDEOS if VIDEOS.is_dir() else None)
+    for name in options.names or TABLES:
+        tables[name](WORK, VIDEOS if VIDEOS.is_dir() else None)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.engine.job import Job
@@ -12,7 +13,10 @@ from pipeline.sources.discover import Discovery, discover
 from pipeline.sources.plan import plan_video
 
 if TYPE_CHECKING:
-    from pipeline.ledger.books import Books
+    from pipeline.ledger.books import Books, Known
+
+_AT_ONCE = 1024
+"""Videos that are looked up together: what each costs is then mostly its stat."""
 
 State = Literal["new", "changed", "unfinished", "stale", "done", "failed", "unreadable"]
 
@@ -53,24 +57,34 @@ class Corpus:
 
     def candidates(self) -> Iterator[Candidate]:
         """Every video of the inputs once, in the order of discovery, with one stat each."""
-        for found in _unique(discover(self.inputs, self.discovery)):
-            candidate = self._unseen(found) if isinstance(found, Failure) else self._judge(found)
-            self.counts[candidate.state] = self.counts.get(candidate.state, 0) + 1
-            yield candidate
+        found = _unique(discover(self.inputs, self.discovery))
+        while batch := list(islice(found, _AT_ONCE)):
+            for candidate in self._judge_all(batch):
+                self.counts[candidate.state] = self.counts.get(candidate.state, 0) + 1
+                yield candidate
 
     def reopen(self) -> None:
         """See what has landed since."""
         self.books = self.books.reopened()
 
-    def _unseen(self, failure: Failure) -> Candidate:
+    def _judge_all(self, batch: list[Source | Failure]) -> Iterator[Candidate]:
+        """What the books say of each; most are done, which is looked up for all of them at once."""
+        known = self.books.known_many([item.uri for item in batch])
+        ids = [entry.video_id or "" if entry is not None else "" for entry in known]
+        done = self.books.videos_done(ids, [analysis.fingerprint for analysis in self.job.analyses])
+        for item, entry, is_done in zip(batch, known, done.tolist(), strict=True):
+            if isinstance(item, Failure):
+                yield self._unseen(item, entry)
+            else:
+                yield self._judge(item, entry, is_done)
+
+    def _unseen(self, failure: Failure, known: Known | None) -> Candidate:
         source = Source(failure.uri, "", 0)
-        known = self.books.known(source.uri)
-        if known is not None and known[0] == source.stamp and not self.retry_failed:
+        if known is not None and known.stamp == source.stamp and not self.retry_failed:
             return Candidate(source, "failed")
         return Candidate(source, "unreadable", failure=failure)
 
-    def _judge(self, source: Source) -> Candidate:
-        known = self.books.known(source.uri)
+    def _judge(self, source: Source, known: Known | None, is_done: bool) -> Candidate:
         if known is None:
             return Candidate(source, "new")
         stamp, video_id, status = known
@@ -78,10 +92,13 @@ class Corpus:
             return Candidate(source, "changed", video_id)
         if video_id is None:
             return Candidate(source, "new" if self.retry_failed else "failed")
+        done = Candidate(source, "done", video_id, partial=status == "partial")
+        if is_done:
+            return done
         fingerprints = [analysis.fingerprint for analysis in self.job.analyses]
         undone = [f for f in fingerprints if not self.books.video_done(video_id, f)]
         if not undone:
-            return Candidate(source, "done", video_id, partial=status == "partial")
+            return done
         if not self.retry_failed and any(self.books.failed(video_id, f) for f in undone):
             # Few videos have failures; for those the plan itself tells whether any work is left.
             index = self.books.index(video_id)

@@ -6,7 +6,8 @@ millions of videos. Indices of videos are read one by one, when asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ from deltalake import DeltaTable
 from pipeline.ledger.catchup import find_lag
 from pipeline.ledger.damage import damage_is_said
 from pipeline.ledger.indexes import IndexTable
-from pipeline.ledger.keys import KEY, key_of, keys_of, order_of, span
+from pipeline.ledger.keys import KEY, SortedKeys, key_of, keys_of, order_of
 from pipeline.ledger.outcomes import QUARANTINED
 from pipeline.ledger.scan import read_batches, read_table
 from pipeline.ledger.schema import DATA_TABLES
@@ -51,12 +52,25 @@ class Books:
         """The books as they are now."""
         return Books(self._output)
 
-    def known(self, uri: str) -> tuple[str, str | None, str] | None:
-        """(stamp, video_id, status) of the latest outcome of `uri`, None where it has none.
+    def known(self, uri: str) -> Known | None:
+        """The latest outcome of `uri`, None where it has none."""
+        return self.known_many([uri])[0]
 
-        `video_id` is None where the file could not be indexed.
+    def known_many(self, uris: Sequence[str]) -> list[Known | None]:
+        """The same of many: a small part of the time for each."""
+        return self._videos.of(uris)
+
+    def videos_done(self, video_ids: Sequence[str], fingerprints: Sequence[str]) -> np.ndarray:
+        """bool (n,): for which videos every shard has landed in all of the analyses.
+
+        True only where the shards say so; of the others `video_done` knows more.
         """
-        return self._videos.of(uri)
+        keys = keys_of(video_ids)
+        done = np.ones(len(keys), bool)
+        for fingerprint in fingerprints:
+            shards = self._landed.get(fingerprint)
+            done &= shards.complete_many(keys) if shards is not None else False
+        return done
 
     def video_done(self, video_id: str, fingerprint: str) -> bool:
         """Whether every shard of the video has landed in the analysis."""
@@ -79,7 +93,7 @@ class Books:
 
     def lacks_frames(self, video_id: str) -> bool:
         """Whether frames of the video are marked as failed."""
-        found = span(self._lacking, key_of(video_id))
+        found = self._lacking.span(key_of(video_id))
         return found.stop > found.start
 
     def quarantined(self, video_id: str, frames: str) -> set[tuple[int, int]]:
@@ -92,28 +106,50 @@ class Books:
         return self._indexes.read(video_id)
 
 
+class Known(NamedTuple):
+    """The latest outcome of a uri."""
+
+    stamp: str
+    video_id: str | None
+    """None where the file could not be indexed."""
+    status: str
+
+
 class CurrentVideos:
-    """The latest row of each uri: stamp, video_id and status, about 100 bytes each."""
+    """The latest row of each uri: stamp, video_id and status, about 130 bytes each."""
 
     def __init__(self, store: Store, snapshot: DeltaTable | None) -> None:
-        columns = ["uri", "stamp", "video_id", "status", "recorded_at"]
-        if snapshot is None:
-            keys, self._rows = np.empty(0, KEY), None
-        else:
-            rows = read_table(store.dataset("videos", snapshot), columns)
-            keys = keys_of(rows.column("uri"))
-            newest = latest_rows(keys, rows.column("recorded_at"))
-            keys = keys[newest]
-            rows = rows.select(["stamp", "video_id", "status"]).take(pa.array(newest))
-            self._rows = rows.combine_chunks()
-        self._keys = keys
+        columns = ("stamp", "video_id", "status")
+        keys, times = [np.empty(0, KEY)], []
+        rows: list[pa.RecordBatch] = []
+        if snapshot is not None:
+            dataset = store.files("videos", snapshot).having()
+            for batch in read_batches(dataset, ["uri", *columns, "recorded_at"]):
+                keys.append(keys_of(batch.column("uri")))
+                times.append(batch.column("recorded_at"))
+                rows.append(batch.select(columns))
+        every = np.concatenate(keys)
+        newest = latest_rows(every, pa.chunked_array(times, pa.timestamp("us", "UTC")))
+        self._keys = SortedKeys(every[newest])
+        self._newest = newest
+        schema = pa.schema([(name, pa.string()) for name in columns])
+        self._rows = pa.Table.from_batches([b.cast(schema) for b in rows], schema).combine_chunks()
 
-    def of(self, uri: str) -> tuple[str, str | None, str] | None:
-        found = span(self._keys, key_of(uri))
-        if self._rows is None or found.stop == found.start:
-            return None
-        stamp, video_id, status = (column[found.start].as_py() for column in self._rows.columns)
-        return stamp, video_id, status
+    def of(self, uris: Sequence[str]) -> list[Known | None]:
+        """The latest outcome of each uri, None where it has none."""
+        at = self._keys.find(keys_of(uris))
+        found: list[Known | None] = [None] * len(uris)
+        there = np.flatnonzero(at >= 0)
+        rows = self._rows.take(pa.array(self._newest[at[there]]))
+        columns = (column.to_pylist() for column in rows.columns)
+        for place, values in zip(there.tolist(), zip(*columns, strict=True), strict=True):
+            found[place] = Known(*values)
+        return found
+
+    def counts(self) -> dict[str, int]:
+        """Videos by status."""
+        states = self._rows.column("status").take(pa.array(self._newest)).value_counts()
+        return {row["values"]: row["counts"] for row in states.to_pylist()}
 
 
 def latest_rows(keys: np.ndarray, recorded_at: pa.ChunkedArray) -> np.ndarray:
@@ -126,22 +162,34 @@ def latest_rows(keys: np.ndarray, recorded_at: pa.ChunkedArray) -> np.ndarray:
 
 
 class ShardSets:
-    """Per video a set of shard numbers, and of how many: 24 bytes a shard."""
+    """Per video a set of shard numbers, and whether they are all: 21 bytes a shard."""
 
     def __init__(self, keys: np.ndarray, index: np.ndarray, count: np.ndarray) -> None:
         order = order_of(keys, index)
-        self._keys = keys[order]
-        self._index = index[order]
-        self._count = count[order]
+        keys, index, count = keys[order], index[order], count[order]
+        once = np.append([True], (keys[1:] != keys[:-1]) | (index[1:] != index[:-1]))[: len(keys)]
+        keys, count = keys[once], count[once]
+        self._keys = SortedKeys(keys)
+        self._index = index[once]
+        starts = self._keys.starts()
+        lengths = np.diff(starts, append=len(keys))
+        self._whole = np.repeat(lengths == count[starts], lengths)
+        self.videos = len(starts)
+        """Videos of which any shard is here."""
 
     def of(self, video_id: str) -> set[int]:
-        return set(self._index[span(self._keys, key_of(video_id))].tolist())
+        return set(self._index[self._keys.span(key_of(video_id))].tolist())
 
     def complete(self, video_id: str) -> bool:
-        found = span(self._keys, key_of(video_id))
-        if found.stop == found.start:
-            return False
-        return len(set(self._index[found].tolist())) == int(self._count[found.start])
+        found = self._keys.span(key_of(video_id))
+        return found.stop > found.start and bool(self._whole[found.start])
+
+    def complete_many(self, keys: np.ndarray) -> np.ndarray:
+        """bool (n,): `complete` of each KEY."""
+        at = self._keys.find(keys)
+        there = at >= 0
+        there[there] = self._whole[at[there]]
+        return there
 
 
 def read_landed(store: Store, fingerprints: Iterable[str] | None = None) -> dict[str, ShardSets]:
@@ -159,7 +207,7 @@ def _landed_of(
         return {}
     wanted = None if fingerprints is None else pc.field("analysis").isin(list(fingerprints))
     columns = ["analysis", "video_id", "shard_index", "shard_count"]
-    dataset = store.dataset("shards", snapshots["shards"])
+    dataset = store.files("shards", snapshots["shards"]).having()
     batches = read_batches(dataset, columns, wanted)
     lag = find_lag(store, snapshots).rows.select(columns).to_batches()
     return _sets((*batches, *lag))
@@ -175,15 +223,15 @@ def _failed_of(store: Store, snapshot: DeltaTable | None) -> dict[str, ShardSets
     return _sets(read_batches(dataset, columns, shards))
 
 
-def _lacking_of(store: Store, snapshot: DeltaTable | None) -> np.ndarray:
-    """Keys of the videos with frames that are marked as failed, sorted."""
+def _lacking_of(store: Store, snapshot: DeltaTable | None) -> SortedKeys:
+    """The videos with frames that are marked as failed."""
     if snapshot is None:
-        return np.empty(0, KEY)
+        return SortedKeys(np.empty(0, KEY))
     frames = pc.field("stage").isin(["decode", "analyze"]) & pc.field("shard_index").is_null()
     frames &= pc.field("first_frame").is_valid() & pc.field("video_id").is_valid()
-    rows = read_table(store.dataset("failures", snapshot), ["video_id"], frames)
-    keys = keys_of(rows.column("video_id"))
-    return keys[order_of(keys)]
+    batches = read_batches(store.dataset("failures", snapshot), ["video_id"], frames)
+    keys = np.concatenate([np.empty(0, KEY), *(keys_of(b.column("video_id")) for b in batches)])
+    return SortedKeys(keys[order_of(keys)])
 
 
 def _quarantined_of(

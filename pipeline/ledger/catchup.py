@@ -31,6 +31,8 @@ class Lag:
     """In the schema of `shards`; without rows as a rule."""
     covers: dict[str, int]
     """Per data table the version up to which `shards` plus `rows` lacks nothing."""
+    since: int = -1
+    """The version of `shards` that was looked at."""
 
 
 def note_shards(rows: pa.Table) -> dict[str, object]:
@@ -71,7 +73,7 @@ def find_lag(store: Store, snapshots: dict[str, DeltaTable]) -> Lag:
         known = read_table(dataset, ["shard_id"], wanted).column("shard_id")
         for shard in known.to_pylist():
             found.pop(shard, None)
-    return Lag(_table(list(found.values())), covers)
+    return Lag(_table(list(found.values())), covers, snapshots["shards"].version())
 
 
 def _table(rows: list[list[object]]) -> pa.Table:
@@ -99,7 +101,7 @@ def catch_up(output: str | Store) -> Lag:
     lag = read_lag(store)
     if lag.rows.num_rows:
         note = note_covers(lag.covers)
-        append_once(store, "shards", by_id(lag.rows), lambda _: note)
+        append_once(store, "shards", by_id(lag.rows), lambda _: note, lag.since)
     return lag
 
 

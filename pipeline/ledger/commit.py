@@ -25,7 +25,7 @@ from pipeline.ledger.books import read_landed
 from pipeline.ledger.catchup import catch_up, note_covers, note_shards
 from pipeline.ledger.delta import (
     Appended,
-    append_once,
+    Appender,
     commit_notes,
     create_tables,
     record_analyses,
@@ -36,6 +36,7 @@ from pipeline.ledger.keys import KeySet
 from pipeline.ledger.numbers import Numbers
 from pipeline.ledger.outcomes import Clock, failure_row, lost_frames, shard_row, video_row
 from pipeline.ledger.remap import remap
+from pipeline.ledger.scan import read_batches
 from pipeline.ledger.schema import DATA_TABLES
 from pipeline.ledger.store import Store
 from pipeline.records import (
@@ -137,14 +138,19 @@ class LedgerWriter:
         # A collector that was started again has the same run_id: its batches must not look landed.
         self._journal = Journal(output, run_id, secrets.token_hex(4))
         record_analyses(self._store, self._analyses.values(), run_id)
-        self._covers = catch_up(self._store).covers
+        lag = catch_up(self._store)
+        self._covers = lag.covers
         wanted = None if analyses is None else self._analyses
         self._landed = read_landed(self._store, wanted)
         snapshot = self._store.open("indexes")
-        ids = self._store.dataset("indexes", snapshot).to_batches(columns=["video_id"])
+        ids = read_batches(self._store.files("indexes", snapshot).having(), ["video_id"])
         self._indexed = KeySet(batch.column("video_id") for batch in ids)
         for batch, entry in read_journal(output, run_id):
             self._restore(batch, entry)
+        # Only batches that a process has left may have landed before.
+        logs = {table: -1 if batches else None for table, batches in self._logs.items()}
+        since = {**lag.covers, **logs, "shards": lag.since, "indexes": snapshot.version()}
+        self._appenders = {table: Appender(self._store, table, since[table]) for table in since}
         if self._waiting_since is not None:
             self.flush()
         if analyses is not None:
@@ -423,7 +429,7 @@ class LedgerWriter:
     ) -> Appended | None:
         if not rows:
             return None
-        done = append_once(self._store, table, rows, note)
+        done = self._appenders[table].append(rows, note)
         if done.version is not None:
             self.stats.commits += 1
         count = sum(rows[name].num_rows for name in done.landed)

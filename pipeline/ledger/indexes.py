@@ -6,10 +6,13 @@ from fractions import Fraction
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from pipeline.ledger.keys import KEY, key_of, keys_of, order_of, span
+from pipeline.ledger.files import Files
+from pipeline.ledger.keys import KEY, SortedKeys, key_of, keys_of, order_of
+from pipeline.ledger.scan import read_few
 from pipeline.ledger.schema import plain
 from pipeline.ledger.store import Store
 from pipeline.records import VideoIndex
@@ -76,59 +79,78 @@ def _int64s(value: pa.ListScalar) -> np.ndarray:
     return value.values.to_numpy().astype(np.int64, copy=False)
 
 
-class IndexTable:
-    """Where each video's index lies: file, row group and row, 40 bytes a video.
+def read_index(files: Files, video_id: str) -> VideoIndex | None:
+    """The index of one video out of the `indexes` files, without reading more than those rows."""
+    rows = read_few(files.having(video_id=video_id), pc.field("video_id") == video_id)
+    return index_of(rows) if rows.num_rows else None
 
-    Ids are random, so the min and max of a file say nothing of what it holds; the ids of all
+
+class IndexTable:
+    """Where each video's index lies: file and row, 28 bytes a video.
+
+    Ids are random, so the min and max of a file say little of what it holds; the ids of all
     files are read once, on the first question, and an index then costs one row group.
     """
+
+    _OPEN = 16
+    """Files kept open: corpora are walked in about the order in which they were indexed."""
 
     def __init__(self, store: Store, snapshot: DeltaTable | None) -> None:
         self._store = store
         self._snapshot = snapshot
         self._paths: list[str] = []
-        self._keys = np.empty(0, KEY)
-        self._place = np.empty((0, 3), np.int64)
-        self._counts = np.empty(0, np.int64)
-        self._loaded = snapshot is None
+        self._keys: SortedKeys | None = None
+        self._place = np.empty((0, 2), np.int32)
+        self._counts = np.empty(0, np.int32)
+        self._opened: dict[str, tuple[pq.ParquetFile, np.ndarray]] = {}
 
     def read(self, video_id: str) -> VideoIndex | None:
-        self._load()
-        found = span(self._keys, key_of(video_id))
-        if found.stop == found.start:
+        at = self._find(video_id)
+        if at is None:
             return None
-        path, group, row = self._place[found.start].tolist()
-        with self._store.filesystem("indexes").open_input_file(self._paths[path]) as file:
-            rows = pq.ParquetFile(file).read_row_group(group).cast(plain("indexes"))
-        return index_of(rows.slice(row, 1))
+        number, row = self._place[at].tolist()
+        file, ends = self._file(self._paths[number])
+        group = int(np.searchsorted(ends, row, side="right"))
+        rows = file.read_row_group(group).cast(plain("indexes"))
+        return index_of(rows.slice(row - (int(ends[group - 1]) if group else 0), 1))
 
     def frame_count(self, video_id: str) -> int | None:
         """Frames of the video, None where it has no index."""
-        self._load()
-        found = span(self._keys, key_of(video_id))
-        return int(self._counts[found.start]) if found.stop > found.start else None
+        at = self._find(video_id)
+        return int(self._counts[at]) if at is not None else None
 
-    def _load(self) -> None:
-        if self._loaded or self._snapshot is None:
-            return
-        keys, places, counts = [], [], []
+    def _file(self, path: str) -> tuple[pq.ParquetFile, np.ndarray]:
+        """A file with its footer read, and the row at which each of its row groups ends."""
+        if path not in self._opened:
+            if len(self._opened) == self._OPEN:
+                self._opened.pop(next(iter(self._opened)))[0].close(force=True)
+            file = pq.ParquetFile(self._store.filesystem("indexes").open_input_file(path))
+            groups = range(file.num_row_groups)
+            ends = np.cumsum([file.metadata.row_group(group).num_rows for group in groups])
+            self._opened[path] = file, ends
+        return self._opened[path]
+
+    def _find(self, video_id: str) -> int | None:
+        if self._keys is None:
+            self._keys = self._load()
+        found = self._keys.span(key_of(video_id))
+        return found.start if found.stop > found.start else None
+
+    def _load(self) -> SortedKeys:
+        keys, places, counts = [np.empty(0, KEY)], [self._place], [self._counts]
+        files = self._store.files("indexes", self._snapshot).paths if self._snapshot else []
         filesystem = self._store.filesystem("indexes")
-        for fragment in self._store.dataset("indexes", self._snapshot).get_fragments():
-            number = len(self._paths)
-            self._paths.append(fragment.path)
-            with filesystem.open_input_file(fragment.path) as file:
-                parquet = pq.ParquetFile(file)
-                for group in range(parquet.num_row_groups):
-                    rows = parquet.read_row_group(group, columns=["video_id", "frame_count"])
-                    keys.append(keys_of(rows.column("video_id").cast(pa.string())))
-                    counts.append(rows.column("frame_count").to_numpy())
-                    place = np.empty((len(rows), 3), np.int64)
-                    place[:, 0], place[:, 1], place[:, 2] = number, group, np.arange(len(rows))
-                    places.append(place)
-        if keys:
-            every = np.concatenate(keys)
-            order = order_of(every)
-            self._keys = every[order]
-            self._place = np.concatenate(places)[order]
-            self._counts = np.concatenate(counts)[order]
-        self._loaded = True
+        for number, path in enumerate(files):
+            self._paths.append(path)
+            with filesystem.open_input_file(path) as file:
+                rows = pq.ParquetFile(file).read(["video_id", "frame_count"])
+            keys.append(keys_of(rows.column("video_id").cast(pa.string())))
+            counts.append(rows.column("frame_count").to_numpy().astype(np.int32))
+            place = np.empty((len(rows), 2), np.int32)
+            place[:, 0], place[:, 1] = number, np.arange(len(rows))
+            places.append(place)
+        every = np.concatenate(keys)
+        order = order_of(every)
+        self._place = np.concatenate(places)[order]
+        self._counts = np.concatenate(counts)[order]
+        return SortedKeys(every[order])

@@ -21,9 +21,10 @@ from deltalake import DeltaTable
 from pipeline.errors import UsageError
 from pipeline.ledger.books import latest_rows
 from pipeline.ledger.delta import RecordedAnalysis, analyses_in, newest_analyses
-from pipeline.ledger.indexes import IndexTable
+from pipeline.ledger.files import Files
+from pipeline.ledger.indexes import read_index
 from pipeline.ledger.keys import keys_of
-from pipeline.ledger.scan import read_batches, read_table
+from pipeline.ledger.scan import read_batches, read_few, read_table
 from pipeline.ledger.schema import DATA_TABLES, TABLES
 from pipeline.ledger.store import Store
 from pipeline.records import VideoIndex
@@ -59,8 +60,9 @@ class Ledger:
                 f"{self.output} is no frameledger output: it has no table videos; "
                 "name the folder that a run was given with --output"
             )
-        self._open: dict[str, tuple[DeltaTable, int, ds.Dataset]] = {}
-        self._indexes: tuple[int, IndexTable] | None = None
+        self._open: dict[str, DeltaTable] = {}
+        self._listed: dict[str, tuple[int, Files]] = {}
+        self._old: tuple[int, list[str]] | None = None
 
     # -- tables -----------------------------------------------------------------------
 
@@ -106,17 +108,25 @@ class Ledger:
         """All rows of a table as it is now, as a pyarrow dataset."""
         if name not in TABLES:
             raise UsageError(f"{self.output}: no table {name}; there are {', '.join(TABLES)}")
-        opened = self._open.get(name)
-        if opened is None:
-            snapshot = self._store.open(name)
+        return self._files(name).all
+
+    def _snapshot(self, name: str) -> DeltaTable:
+        """The table as it is now."""
+        snapshot = self._open.get(name)
+        if snapshot is None:
+            snapshot = self._open[name] = self._store.open(name)
         else:
-            snapshot, version, dataset = opened
             snapshot.update_incremental()
-            if snapshot.version() == version:
-                return dataset
-        dataset = self._store.dataset(name, snapshot)
-        self._open[name] = (snapshot, snapshot.version(), dataset)
-        return dataset
+        return snapshot
+
+    def _files(self, name: str) -> Files:
+        """The files of the table as it is now."""
+        snapshot = self._snapshot(name)
+        version, files = self._listed.get(name, (-1, None))
+        if files is None or version != snapshot.version():
+            files = self._store.files(name, snapshot)
+            self._listed[name] = snapshot.version(), files
+        return files
 
     def videos(self) -> pa.Table:
         """The current row of each uri, sorted by uri."""
@@ -126,9 +136,7 @@ class Ledger:
 
     def analyses(self) -> list[RecordedAnalysis]:
         """Every analysis of the output, the oldest first."""
-        for table in DATA_TABLES:
-            self.dataset(table)  # brings the snapshot up to date
-        return analyses_in(self._open[table][0] for table in DATA_TABLES)
+        return analyses_in(self._snapshot(table) for table in DATA_TABLES)
 
     def _query(
         self,
@@ -177,24 +185,18 @@ class Ledger:
 
     def _superseded(self) -> list[str]:
         """Contents that some file once had and that no file has now."""
-        rows = read_table(self.dataset("videos"), ["uri", "video_id", "recorded_at"])
-        newest = latest_rows(keys_of(rows.column("uri")), rows.column("recorded_at"))
-        if len(newest) == len(rows):
-            return []
-        ids = rows.column("video_id")
-        now = ids.take(pa.array(newest)).unique()
-        return ids.filter(pc.invert(pc.is_in(ids, now))).drop_null().unique().to_pylist()
+        files = self._files("videos")
+        version = self._listed["videos"][0]
+        if self._old is None or self._old[0] != version:
+            self._old = version, _superseded_in(files)
+        return self._old[1]
 
     # -- one video, one frame ---------------------------------------------------------
 
     def index(self, video: str) -> VideoIndex:
         """The index of a video, by uri or video_id. Raises UsageError where there is none."""
         video_id = self._video_id(video)
-        self.dataset("indexes")
-        snapshot, version, _ = self._open["indexes"]
-        if self._indexes is None or self._indexes[0] != version:
-            self._indexes = version, IndexTable(self._store, snapshot)
-        index = self._indexes[1].read(video_id)
+        index = read_index(self._files("indexes"), video_id)
         if index is None:
             raise UsageError(f"{self.output}: video {video}: has no index yet")
         return index
@@ -239,8 +241,8 @@ class Ledger:
         )
 
     def _rows_of(self, video_id: str, index: int, table: str, prints: list[str]) -> pa.Table:
-        wanted = self.frame_filter(video_id, index, prints)
-        return read_table(self.dataset(table), None, wanted)
+        few = self._files(table).having(video_id=video_id, frame_index=index)
+        return read_few(few, self.frame_filter(video_id, index, prints))
 
     def _chosen(self, analysis: str | None) -> dict[str, list[str]]:
         """Fingerprints to read per table: the newest, with `analysis` in place of its own name."""
@@ -259,25 +261,26 @@ class Ledger:
         return by_table
 
     def _video_id(self, video: str) -> str:
-        named = (pc.field("uri") == video) | (pc.field("video_id") == video)
-        rows = read_table(self.dataset("videos"), None, named)
-        rows = rows.sort_by("recorded_at").to_pylist()
-        by_uri = [row for row in rows if row["uri"] == video]
-        if by_uri:
-            latest = by_uri[-1]
+        videos = self._files("videos")
+        by_uri = read_table(videos.having(uri=video), None, pc.field("uri") == video)
+        if by_uri.num_rows:
+            latest = by_uri.sort_by("recorded_at").to_pylist()[-1]
             if latest["video_id"] is None:
                 raise UsageError(
                     f"{self.output}: video {video} could not be read: {latest['reason']}"
                 )
             return latest["video_id"]
-        if rows or self._in_work(video):
+        named = pc.field("video_id") == video
+        by_id = read_table(videos.having(video_id=video), ["video_id"], named)
+        if by_id.num_rows or self._in_work(video):
             return video
         raise UsageError(self._no_video(video))
 
     def _in_work(self, video_id: str) -> bool:
         """Whether shards of a video have landed that no row of `videos` names yet."""
         wanted = pc.field("video_id") == video_id
-        return read_table(self.dataset("shards"), ["shard_id"], wanted).num_rows > 0
+        few = self._files("shards").having(video_id=video_id)
+        return read_table(few, ["shard_id"], wanted).num_rows > 0
 
     def _no_video(self, video: str) -> str:
         uris = read_table(self.dataset("videos"), ["uri"]).column("uri").unique()
@@ -294,7 +297,8 @@ class Ledger:
     def _no_frame(self, video: str, video_id: str, index: int, prints: list[str]) -> str:
         chosen = pa.array(prints, pa.string())
         wanted = pc.field("analysis").isin(chosen) & (pc.field("video_id") == video_id)
-        rows = read_table(self.dataset("frames"), ["frame_index"], wanted)
+        few = self._files("frames").having(video_id=video_id)
+        rows = read_table(few, ["frame_index"], wanted)
         there = np.sort(rows.column("frame_index").to_numpy())
         if not len(there):
             return f"{self.output}: video {video} has no frames yet"
@@ -304,3 +308,13 @@ class Ledger:
             f"{' and '.join(str(int(n)) for n in np.sort(nearest))} "
             f"({len(there):,} frames from {int(there[0])} to {int(there[-1])})"
         )
+
+
+def _superseded_in(videos: Files) -> list[str]:
+    rows = read_table(videos.having(), ["uri", "video_id", "recorded_at"])
+    newest = latest_rows(keys_of(rows.column("uri")), rows.column("recorded_at"))
+    if len(newest) == len(rows):
+        return []
+    ids = rows.column("video_id")
+    now = ids.take(pa.array(newest)).unique()
+    return ids.filter(pc.invert(pc.is_in(ids, now))).drop_null().unique().to_pylist()

@@ -48,6 +48,25 @@ def read_batches(
         yield from _filtered(file, names, wanted, batch_rows)
 
 
+def read_few(dataset: ds.Dataset, wanted: pc.Expression) -> pa.Table:
+    """As `read_table`, for the few rows of one video or frame among many files.
+
+    Arrow reads all columns of the row groups that may match. Where those are many, the columns of
+    the filter alone tell first which files have the rows, so that no vector is read for nothing.
+    """
+    files = dataset.files if isinstance(dataset, ds.FileSystemDataset) else ()
+    if len(files) > _FEW_FILES:
+        plain, rewritten = _split(dataset, wanted)
+        named = plain.to_table(columns=["__filename"], filter=wanted)
+        hits = set(named.column("__filename").unique().to_pylist())
+        hits |= {path for one in rewritten for path in one.files}
+        dataset = _of(dataset, [f for f in dataset.get_fragments() if f.path in hits])
+    return read_table(dataset, None, wanted)
+
+
+_FEW_FILES = 8
+
+
 def _split(
     dataset: ds.Dataset, wanted: pc.Expression | None
 ) -> tuple[ds.Dataset, list[ds.Dataset]]:
@@ -58,11 +77,12 @@ def _split(
     rewritten: list[ds.Fragment] = []
     for fragment in dataset.get_fragments(filter=wanted):
         (rewritten if _has_views(fragment.physical_schema) else plain).append(fragment)
+    return _of(dataset, plain), [_of(dataset, [fragment]) for fragment in rewritten]
 
-    def of(fragments: list[ds.Fragment]) -> ds.Dataset:
-        return ds.FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
 
-    return of(plain), [of([fragment]) for fragment in rewritten]
+def _of(dataset: ds.Dataset, fragments: list[ds.Fragment]) -> ds.FileSystemDataset:
+    """Some of the files of a dataset."""
+    return ds.FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
 
 
 def _has_views(schema: pa.Schema) -> bool:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.ledger.catchup import read_lag
+from pipeline.ledger.books import CurrentVideos
+from pipeline.ledger.catchup import find_lag
 from pipeline.ledger.damage import damage_is_said
 from pipeline.ledger.delta import newest_analyses
+from pipeline.ledger.keys import SortedKeys, keys_of, order_of
 from pipeline.ledger.reader import Ledger
-from pipeline.ledger.schema import TABLES
+from pipeline.ledger.scan import read_batches
+from pipeline.ledger.schema import DATA_TABLES, TABLES
 from pipeline.ledger.store import Store
 
 
@@ -56,9 +61,6 @@ def status(output: str) -> OutputStatus:
 
 
 def _status(ledger: Ledger, store: Store) -> OutputStatus:
-    videos: dict[str, int] = {}
-    for state in ledger.videos().column("status").to_pylist():
-        videos[state] = videos.get(state, 0) + 1
     rows: dict[str, int] = {}
     files = size_bytes = 0
     for table in TABLES:
@@ -67,7 +69,7 @@ def _status(ledger: Ledger, store: Store) -> OutputStatus:
         files += len(actions)
         size_bytes += pc.sum(actions.column("size_bytes")).as_py() or 0
     return OutputStatus(
-        videos=videos,
+        videos=CurrentVideos(store, store.open("videos")).counts(),
         analyses=_analyses(ledger, store),
         failures=rows["failures"],
         rows=rows,
@@ -79,14 +81,10 @@ def _status(ledger: Ledger, store: Store) -> OutputStatus:
 def _analyses(ledger: Ledger, store: Store) -> list[AnalysisStatus]:
     known = ledger.analyses()
     newest = {a.fingerprint for a in newest_analyses(known).values()}
-    shards = pa.concat_tables([ledger.table("shards", current=False), read_lag(store).rows])
-    figures = shards.group_by("analysis").aggregate(
-        [("video_id", "count_distinct"), ("shard_id", "count"), ("frames", "sum"), ("rows", "sum")]
-    )
-    by_print = {row["analysis"]: row for row in figures.to_pylist()}
+    figures = _landed(store)
     found = []
     for analysis in known:
-        row = by_print.get(analysis.fingerprint, {})
+        videos, shards, frames, rows = figures.get(analysis.fingerprint, (0, 0, 0, 0))
         found.append(
             AnalysisStatus(
                 name=analysis.name,
@@ -95,10 +93,35 @@ def _analyses(ledger: Ledger, store: Store) -> list[AnalysisStatus]:
                 current=analysis.fingerprint in newest,
                 created_at=analysis.created_at,
                 identity=analysis.identity,
-                videos=row.get("video_id_count_distinct", 0),
-                shards=row.get("shard_id_count", 0),
-                frames=row.get("frames_sum", 0),
-                rows=row.get("rows_sum", 0),
+                videos=videos,
+                shards=shards,
+                frames=frames,
+                rows=rows,
             )
         )
+    return found
+
+
+def _landed(store: Store) -> dict[str, tuple[int, int, int, int]]:
+    """(videos, shards, frames, rows) that have landed per fingerprint, what `shards` lacks of it
+    included; 16 bytes a shard are held."""
+    snapshots = {name: store.open(name) for name in ("shards", *DATA_TABLES)}
+    columns = ["analysis", "video_id", "frames", "rows"]
+    batches = read_batches(store.files("shards", snapshots["shards"]).having(), columns)
+    lag = find_lag(store, snapshots).rows.select(columns).to_batches()
+    keys: dict[str, list[np.ndarray]] = {}
+    sums: dict[str, list[int]] = {}
+    for batch in chain(batches, lag):
+        for fingerprint in batch.column("analysis").unique().to_pylist():
+            mine = batch.filter(pc.equal(batch.column("analysis"), fingerprint))
+            keys.setdefault(fingerprint, []).append(keys_of(mine.column("video_id")))
+            known = sums.setdefault(fingerprint, [0, 0])
+            for place, name in enumerate(("frames", "rows")):
+                known[place] += pc.sum(mine.column(name)).as_py()
+    found = {}
+    for fingerprint, parts in keys.items():
+        every = np.concatenate(parts)
+        videos = len(SortedKeys(every[order_of(every)]).starts())
+        frames, rows = sums[fingerprint]
+        found[fingerprint] = videos, len(every), frames, rows
     return found

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
     import pyarrow.fs as pa_fs
 
+    from pipeline.ledger.files import Files
+
 _REFUSED = "%[]^|\\"
 """delta-rs turns a path into a URL and back: these end in an error, or (a percent sign followed
 by two digits) in another folder."""
@@ -64,7 +66,13 @@ class Store:
 
         Read it through `scan`, which knows of files that Arrow cannot filter.
         """
-        return snapshot.to_pyarrow_dataset(filesystem=self.filesystem(table), schema=plain(table))
+        return self.files(table, snapshot).all
+
+    def files(self, table: str, snapshot: DeltaTable) -> Files:
+        """The files of a snapshot as its log lists them."""
+        from pipeline.ledger.files import Files
+
+        return Files(table, snapshot, self.filesystem(table))
 
     def log_entry(self, table: str, version: int) -> bytes | None:
         """The raw log of one version (JSON lines), None where it is not kept any more."""

@@ -70,7 +70,9 @@ def _expand(
     if listed or (path.lower().endswith(".txt") and os.path.isfile(path)):
         yield from _listed(path, discovery, seen_lists)
     elif os.path.isdir(path):
-        yield from _each(walk(path, discovery.links == "anywhere", discovery.left_out))
+        # Absolute once, and not again for every file.
+        folder = os.path.abspath(path)
+        yield from _each(walk(folder, discovery.links == "anywhere", discovery.left_out))
     elif os.path.lexists(path):
         yield _stat(path)
     elif glob.has_magic(path):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.ledger.books import Books, ShardSets
-from pipeline.ledger.keys import KeySet, key_of, keys_of, order_of, span
+from pipeline.ledger.keys import KeySet, SortedKeys, key_of, keys_of, order_of
 from pipeline.records import Failure, VideoOutcome
 from tests.ledger.corpus import (
     DETECTOR,
@@ -127,11 +127,18 @@ def test_shard_sets_are_sets(pairs) -> None:
 
 
 def test_keys_of_one_and_of_many_agree() -> None:
-    texts = [f"video {i} ü" for i in range(100)] * 2
-    keys = keys_of(pa.chunked_array([texts[:70], texts[70:]]))
+    sums = [video_id(str(i)) for i in range(50)]
+    near = [sums[0].upper(), sums[1][:-1], sums[2][:-1] + "g"]
+    texts = [*sums, *near, *(f"video {i} ü" for i in range(47))] * 2
+    keys = keys_of(pa.chunked_array([texts[:40], texts[40:], pa.array(texts).slice(5, 0)]))
     assert [(int(k["hi"]), int(k["lo"])) for k in keys] == [key_of(text) for text in texts]
-    ordered = keys[order_of(keys)]
-    assert all(span(ordered, key_of(t)).stop - span(ordered, key_of(t)).start == 2 for t in texts)
+    assert np.array_equal(keys_of(texts), keys)
+    ordered = SortedKeys(keys[order_of(keys)])
+    spans = [ordered.span(key_of(text)) for text in texts]
+    assert all(span.stop - span.start == 2 for span in spans)
+    assert ordered.find(keys).tolist() == [span.start for span in spans]
+    assert ordered.find(keys_of(["other"])).tolist() == [-1]
+    assert ordered.starts().tolist() == list(range(0, 200, 2))
     known = KeySet([pa.array(texts)])
     assert texts[3] in known
     assert "other" not in known
@@ -141,9 +148,12 @@ def test_keys_of_one_and_of_many_agree() -> None:
 
 def test_a_hit_needs_all_128_bits() -> None:
     keys = np.zeros(3, keys_of(pa.array(["x"])).dtype)
-    keys["hi"], keys["lo"] = 5, [1, 2, 3]
-    assert span(keys, (5, 2)) == slice(1, 2)
-    assert span(keys, (5, 4)).start == span(keys, (5, 4)).stop
+    keys["hi"], keys["lo"] = 5, [1, 2, 4]
+    ordered = SortedKeys(keys)
+    assert ordered.span((5, 2)) == slice(1, 2)
+    assert ordered.span((5, 3)).start == ordered.span((5, 3)).stop
+    asked = np.array([(5, 4), (5, 3), (5, 1), (5, 9), (4, 1), (6, 1)], keys.dtype)
+    assert ordered.find(asked).tolist() == [2, -1, 0, -1, -1, -1]
 
 
 def test_hashing_is_fast_enough_for_a_million() -> None:

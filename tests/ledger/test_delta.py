@@ -72,9 +72,9 @@ def test_an_id_lands_once(store: Store) -> None:
 def test_a_lost_race_is_looked_at_again(store: Store, monkeypatch) -> None:
     """Another writer lands one of the ids between the look and the append.
 
-    `_write` is wrapped to put a real append exactly there, which two processes would meet rarely.
+    `write` is wrapped to put a real append exactly there, which two processes would meet rarely.
     """
-    original = delta._write
+    original = delta.write
     others = iter([{"b": _row("other")}])
 
     def raced(*args):  # type: ignore[no-untyped-def]
@@ -82,7 +82,7 @@ def test_a_lost_race_is_looked_at_again(store: Store, monkeypatch) -> None:
             append_once(store, "failures", rows, lambda ids: ids)
         original(*args)
 
-    monkeypatch.setattr(delta, "_write", raced)
+    monkeypatch.setattr(delta, "write", raced)
     done = append_once(store, "failures", {"a": _row("1"), "b": _row("2")}, lambda ids: ids)
     assert (done.landed, done.before) == ({"a"}, {"b"})
     reasons = DeltaTable(store.uri("failures")).to_pyarrow_table().column("reason").to_pylist()
@@ -91,7 +91,7 @@ def test_a_lost_race_is_looked_at_again(store: Store, monkeypatch) -> None:
 
 def test_an_append_that_landed_though_it_raised_is_ours(store: Store, monkeypatch) -> None:
     """An object store that answers too late: a local folder cannot be made to lose an answer."""
-    original = delta._write
+    original = delta.write
     troubles = iter([OSError("connection reset")])
 
     def shaky(*args):  # type: ignore[no-untyped-def]
@@ -99,7 +99,7 @@ def test_an_append_that_landed_though_it_raised_is_ours(store: Store, monkeypatc
         for trouble in troubles:
             raise trouble
 
-    monkeypatch.setattr(delta, "_write", shaky)
+    monkeypatch.setattr(delta, "write", shaky)
     done = append_once(store, "failures", {"a": _row("1")}, lambda ids: ids)
     assert (done.landed, done.before) == ({"a"}, set())
     assert DeltaTable(store.uri("failures")).count() == 1
@@ -112,7 +112,7 @@ def test_a_store_that_stays_broken_ends_the_run(store: Store, monkeypatch) -> No
     def full(*args):  # type: ignore[no-untyped-def]
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(delta, "_write", full)
+    monkeypatch.setattr(delta, "write", full)
     with pytest.raises(RunAborted, match=r"failures: .*No space left on device \(5 tries\)"):
         append_once(store, "failures", {"a": _row("1")}, lambda ids: ids)
 
