@@ -144,6 +144,25 @@ def verify_command(
     raise typer.Exit(print_verify(str(output), show))
 
 
+@app.command("gc")
+def gc_command(
+    output: OutputArg,
+    dry_run: Annotated[bool, typer.Option(help="Say what would be done; change nothing.")] = False,
+    grace: Annotated[
+        int, typer.Option(help="Hours for which files, and history, are kept: 0 to 168.")
+    ] = 24,
+    superseded: Annotated[
+        bool,
+        typer.Option(help="Also rows of superseded analyses, and of contents no file has now."),
+    ] = False,
+) -> None:
+    """Put small files of OUTPUT together, and remove files that nothing names."""
+    from pipeline.ledger.gc import gc
+    from pipeline.report import print_gc
+
+    print_gc(gc(str(output), dry_run=dry_run, grace_hours=grace, superseded=superseded))
+
+
 @app.command("models")
 def models_command(config: ConfigArg, overrides: SetOpt = None) -> None:
     """Load what CONFIG names, try it on one generated frame, and print what it is.

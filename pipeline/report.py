@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from pipeline.errors import EXIT_FAILURES, EXIT_OK
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pipeline.ledger.gc import GcReport
     from pipeline.model_check import ModelCheck
     from pipeline.preview import Preview
     from pipeline.profiling import Profile, Trial
@@ -212,6 +214,40 @@ def print_status(output: str) -> None:
         )
     print(f"failures {found.failures:,} rows")
     print(f"size     {found.size_bytes / 2**20:,.1f} MiB in {found.files:,} files")
+
+
+def print_gc(report: GcReport) -> None:
+    """What a gc has done, or would do: a line for each table concerned."""
+    print(f"output   {report.output}" + (" (nothing is changed)" if report.dry_run else ""))
+    for dropped in report.dropped:
+        rows = ", ".join(f"{count:,} {table}" for table, count in dropped.rows.items())
+        print(f"drop     {dropped.what}: {rows or 'no rows'}")
+    for one in report.compacted:
+        after = f" ({_size(one.bytes_after)})" if one.bytes_after is not None else ""
+        print(
+            f"compact  {one.table}: {one.files_before:,} files ({_size(one.bytes_before)}) "
+            f"to {one.files_after:,}{after}"
+        )
+    for gone in report.removed:
+        print(
+            f"remove   {gone.table}: {gone.superseded:,} superseded, {gone.orphaned:,} orphaned "
+            f"files ({_size(gone.size_bytes)})"
+        )
+    if report.checkpoints or report.log_entries:
+        print(
+            f"log      {report.checkpoints:,} checkpoints, {report.log_entries:,} entries expired"
+        )
+    for note in report.notes:
+        print(f"note     {note}")
+    if report.history_since is not None:
+        since = datetime.datetime.fromtimestamp(report.history_since, datetime.timezone.utc)
+        print(f"history  can be read from {since:%Y-%m-%dT%H:%M:%SZ} on")
+    if not (report.dropped or report.compacted or report.removed or report.log_entries):
+        print("nothing to clean up")
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 2**20:,.1f} MiB" if nbytes >= 2**20 else f"{nbytes / 2**10:,.1f} KiB"
 
 
 def print_verify(output: str, show: int) -> int:

@@ -35,6 +35,9 @@ METADATA_KEY = "frameledger"
 _VERSION_KEY = "frameledger.schemaVersion"
 _ANALYSIS_KEY = "frameledger.analysis."
 
+SMALL_COLUMNS = ("run_id", "video_id", "frame_index", "pts_s")
+"""Of tables without dictionaries: columns that repeat all the same, and have statistics."""
+
 CONFLICT_TRIES = 50
 """Lost races, each of which another writer has won: somebody always gets on."""
 STORE_TRIES = 5
@@ -71,6 +74,8 @@ class RecordedAnalysis:
     wanted_at: str
     """The same: since when it is what runs want. What is read is that of the last run."""
     run_id: str
+    leaving: bool = False
+    """Its rows are being removed (`superseded`): they are not to be counted on."""
 
 
 def create_tables(store: Store) -> None:
@@ -103,6 +108,9 @@ def _create(store: Store, spec: TableSpec) -> None:
                 _VERSION_KEY: str(SCHEMA_VERSION),
                 "delta.setTransactionRetentionDuration": ID_RETENTION,
                 "delta.dataSkippingStatsColumns": ",".join(spec.skipping_columns),
+                # Catching up reads entries of the log: only gc, which catches up before, may
+                # expire them.
+                "delta.enableExpiredLogCleanup": "false",
             },
             storage_options=store.storage_options,
             # A retry would write the table's metadata a second time over what has been
@@ -200,7 +208,7 @@ def writer_properties(spec: TableSpec) -> WriterProperties:
         default = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
         by_column = {
             name: ColumnProperties(dictionary_enabled=True, statistics_enabled="PAGE")
-            for name in ("run_id", "video_id", "frame_index", "pts_s")
+            for name in SMALL_COLUMNS
         }
     return WriterProperties(
         compression="ZSTD",
@@ -230,7 +238,8 @@ def commit_notes(
 def record_analyses(store: Store, analyses: Iterable[Analysis], run_id: str) -> None:
     """Keep what each analysis is, as a property of its table, and that it is the one wanted now.
 
-    Writes nothing where that is known. Raises RunAborted where the store cannot be written.
+    Writes nothing where that is known. Raises RunAborted where the store cannot be written, or
+    where rows of an analysis are being removed.
     """
     for analysis in analyses:
         key = _ANALYSIS_KEY + analysis.fingerprint
@@ -248,6 +257,12 @@ def record_analyses(store: Store, analyses: Iterable[Analysis], run_id: str) -> 
                 snapshot = store.open(analysis.table)
                 known = {a.fingerprint: a for a in analyses_in([snapshot])}
                 if analysis.fingerprint in known:
+                    if known[analysis.fingerprint].leaving:
+                        raise RunAborted(
+                            f"output {store.root}: the rows of {analysis.name} "
+                            f"{analysis.fingerprint} are being removed; end that with "
+                            f"`frameledger gc {store.root} --superseded`, then run this again"
+                        )
                     if newest_analyses(known.values())[analysis.name].fingerprint in key:
                         break
                     value["created_at"] = known[analysis.fingerprint].created_at
@@ -272,7 +287,8 @@ def analyses_in(snapshots: Iterable[DeltaTable]) -> list[RecordedAnalysis]:
     found = []
     for snapshot in snapshots:
         for key, text in snapshot.metadata().configuration.items():
-            if key.startswith(_ANALYSIS_KEY):
+            # A property cannot be taken away: that of an analysis whose rows are gone is empty.
+            if key.startswith(_ANALYSIS_KEY) and text:
                 value = json.loads(text)
                 found.append(RecordedAnalysis(key.removeprefix(_ANALYSIS_KEY), **value))
     return sorted(found, key=lambda a: (a.created_at, a.fingerprint))
@@ -280,7 +296,32 @@ def analyses_in(snapshots: Iterable[DeltaTable]) -> list[RecordedAnalysis]:
 
 def newest_analyses(analyses: Iterable[RecordedAnalysis]) -> dict[str, RecordedAnalysis]:
     """The analysis of each analyzer name that the last run wanted."""
-    return {a.name: a for a in sorted(analyses, key=lambda a: (a.wanted_at, a.fingerprint))}
+    there = (a for a in analyses if not a.leaving)
+    return {a.name: a for a in sorted(there, key=lambda a: (a.wanted_at, a.fingerprint))}
+
+
+def mark_leaving(store: Store, analysis: RecordedAnalysis, leaving: bool = True) -> bool:
+    """Say that an analysis' rows are about to be removed, or are not after all.
+
+    Returns False where the analysis is not as it was given: a run wants it again. Raises
+    CommitFailedError where another writer changes the table's properties meanwhile.
+    """
+    snapshot = store.open(analysis.table)
+    if analysis not in analyses_in([snapshot]):
+        return False
+    value = {k: v for k, v in vars(analysis).items() if k != "fingerprint"} | {"leaving": leaving}
+    _set_analysis(snapshot, analysis, json.dumps(value, sort_keys=True))
+    return True
+
+
+def forget_analysis(store: Store, analysis: RecordedAnalysis) -> None:
+    """The last step of removing an analysis: the output does not know it any more."""
+    _set_analysis(store.open(analysis.table), analysis, "")
+
+
+def _set_analysis(snapshot: DeltaTable, analysis: RecordedAnalysis, text: str) -> None:
+    key = _ANALYSIS_KEY + analysis.fingerprint
+    snapshot.alter.set_table_properties({key: text}, raise_if_not_exists=False)
 
 
 class _Patience:
