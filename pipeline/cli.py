@@ -42,6 +42,10 @@ RetryOpt = Annotated[bool, typer.Option(help="Try again what earlier runs gave u
 JsonOpt = Annotated[
     Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")
 ]
+AsOfOpt = Annotated[
+    str | None,
+    typer.Option("--as-of", help="As it was at this time, as 2026-05-17T09:30:00 (UTC)."),
+]
 OutputArg = Annotated[Path, typer.Argument(help="Folder of the tables.")]
 
 
@@ -112,11 +116,11 @@ def plan_command(
 
 
 @app.command("status")
-def status_command(output: OutputArg) -> None:
+def status_command(output: OutputArg, as_of: AsOfOpt = None) -> None:
     """What OUTPUT holds: videos, analyses, rows, failures."""
     from pipeline.report import print_status
 
-    print_status(str(output))
+    print_status(str(output), as_of)
 
 
 @app.command("runs")
@@ -134,6 +138,7 @@ def runs_command(
 def verify_command(
     output: OutputArg,
     show: Annotated[int, typer.Option(help="Offending rows to print at most.")] = 20,
+    as_of: AsOfOpt = None,
 ) -> None:
     """Audit OUTPUT: every sampled frame exactly once, every data row on one of them.
 
@@ -141,7 +146,7 @@ def verify_command(
     """
     from pipeline.report import print_verify
 
-    raise typer.Exit(print_verify(str(output), show))
+    raise typer.Exit(print_verify(str(output), show, as_of))
 
 
 @app.command("gc")

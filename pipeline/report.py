@@ -198,12 +198,12 @@ def print_runs(output: str, show: int) -> None:
             print(f"    {run['error']}")
 
 
-def print_status(output: str) -> None:
-    """What an output holds."""
+def print_status(output: str, as_of: str | None = None) -> None:
+    """What an output holds, or held."""
     from pipeline.ledger.status import status
 
-    found = status(output)
-    print(f"output   {output}")
+    found = status(output, as_of)
+    print(f"output   {output}" + (f" as of {as_of}" if as_of else ""))
     videos = ", ".join(f"{count:,} {state}" for state, count in sorted(found.videos.items()))
     print(f"videos   {videos or 'none'}")
     for analysis in found.analyses:
@@ -250,15 +250,18 @@ def _size(nbytes: int) -> str:
     return f"{nbytes / 2**20:,.1f} MiB" if nbytes >= 2**20 else f"{nbytes / 2**10:,.1f} KiB"
 
 
-def print_verify(output: str, show: int) -> int:
+def print_verify(output: str, show: int, as_of: str | None = None) -> int:
     """Audit and say what was found; the exit code."""
     from pipeline.ledger.verify import verify
 
-    report = verify(output)
+    report = verify(output, as_of=as_of)
     for finding in report.findings[: max(0, show)]:
         print(finding)
     if len(report.findings) > max(0, show):
         print(f"... and {len(report.findings) - max(0, show):,} more")
     counts = ", ".join(f"{count:,} {name}" for name, count in report.counts.items())
+    if report.unreferenced:
+        nbytes = _size(report.unreferenced_bytes)
+        print(f"unreferenced: {report.unreferenced:,} files ({nbytes}); gc removes them in time")
     print(f"{'NOT SOUND' if report.findings else 'sound'}: {counts}")
     return EXIT_FAILURES if report.findings else EXIT_OK

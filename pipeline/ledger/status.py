@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 from pipeline.ledger.catchup import read_lag
 from pipeline.ledger.damage import damage_is_said
 from pipeline.ledger.delta import newest_analyses
+from pipeline.ledger.history import open_store
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.schema import TABLES
 from pipeline.ledger.store import Store
@@ -47,10 +49,13 @@ class OutputStatus:
     """Parquet files of the tables as they are now, without what vacuum would remove."""
 
 
-def status(output: str) -> OutputStatus:
-    """Count what `output` holds. Raises UsageError where it is no output, or a damaged one."""
-    ledger = Ledger(output)
-    store = Store(output)
+def status(output: str, as_of: str | datetime.datetime | None = None) -> OutputStatus:
+    """Count what `output` holds, or held (see `Ledger`).
+
+    Raises UsageError where it is no output, or a damaged one.
+    """
+    ledger = Ledger(output, as_of)
+    store = open_store(output, as_of)
     with damage_is_said(store):
         return _status(ledger, store)
 
