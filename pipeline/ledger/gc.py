@@ -23,6 +23,7 @@ from pipeline.ledger.catchup import catch_up, note_covers
 from pipeline.ledger.compaction import Compacted, compact
 from pipeline.ledger.damage import damage_is_said
 from pipeline.ledger.files import size_of, temporary_files, unnamed_files
+from pipeline.ledger.journal import journals
 from pipeline.ledger.leases import live_runs
 from pipeline.ledger.rewrite import Part
 from pipeline.ledger.schema import TABLES
@@ -43,7 +44,6 @@ LOG_DAYS = 30
 """How long entries of the log are kept, which is Delta's default."""
 CHECKPOINT_EVERY = 10
 """Entries of the log since the last checkpoint that are worth a new one."""
-JOURNALS = "_journal"
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def gc(
         grace_hours: for how long a file must have been named by nobody before it goes; history
             stays readable for as long. 0 is for outputs that nobody else reads or writes.
         superseded: also remove the rows of superseded analyses and of contents that no file has
-            any more. Nothing of that is done while a run may be alive.
+            any more. Nothing of that is done while a run is going on, or has left a journal.
 
     Raises UsageError where `output` is none, or damaged; RunAborted where it cannot be written.
     """
@@ -145,13 +145,10 @@ class _Gc:
 
     def _held(self) -> str:
         """Why no rows may be removed now; empty where they may."""
-        live = live_runs(self._store, self._grace_hours * 3600)
-        if live:
-            return f"run {live[0]} may be alive"
-        folder = os.path.join(self._store.root, JOURNALS)
-        left = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-        if left:
-            return f"run {left[0]} has left a journal that the next run commits"
+        for run_id in sorted(live_runs(self._store.root)):
+            return f"run {run_id} is going on"
+        for run_id in journals(self._store.root):
+            return f"run {run_id} has left a journal, which the next run commits"
         return ""
 
     def _drop(self) -> None:
@@ -198,11 +195,11 @@ class _Gc:
         if self._dry and not self._grace_hours:
             superseded |= set(self._going[table])
         orphaned = {*found.orphaned, *temporary_files(self._store, table, self._grace_hours)}
-        if orphaned and (live := live_runs(self._store, self._grace_hours * 3600)):
+        live = sorted(live_runs(self._store.root))
+        if orphaned and live:
             # Old as they are: a run that was frozen may still come to name them.
-            self._report.notes.append(
-                f"{len(orphaned)} orphaned files of {table} stay: run {live[0]} may be alive"
-            )
+            note = f"{len(orphaned):,} orphaned files of {table} stay: run {live[0]} is going on"
+            self._report.notes.append(note)
             orphaned = set()
         gone = sorted(superseded | orphaned)
         if not gone:

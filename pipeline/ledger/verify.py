@@ -30,7 +30,7 @@ from pipeline.ledger.history import open_store
 from pipeline.ledger.indexes import index_of
 from pipeline.ledger.keys import keys_of
 from pipeline.ledger.scan import read_batches, read_table
-from pipeline.ledger.schema import DATA_TABLES, plain
+from pipeline.ledger.schema import DATA_TABLES, TABLES, plain
 from pipeline.ledger.store import Store
 from pipeline.records import VideoIndex
 
@@ -112,8 +112,8 @@ class _Audit:
         # In the reverse order of commits: whatever the first ones name, the later ones have.
         order = ("videos", "shards", *reversed(DATA_TABLES), "failures", "indexes")
         snapshots = {name: store.open(name) for name in order}
-        for name in order:
-            self._check_files(store, name, snapshots[name])
+        for name in (name for name in TABLES if store.exists(name)):
+            self._check_files(store, name, snapshots.get(name) or store.open(name))
         if report.findings:
             return
         self.data = {name: store.dataset(name, snapshots[name]) for name in order}

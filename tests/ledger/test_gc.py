@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,12 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import RunAborted, UsageError
+from pipeline.ledger.adopt import adopt
 from pipeline.ledger.books import Books
 from pipeline.ledger.commit import LedgerWriter, catch_up
 from pipeline.ledger.compaction import FEWEST, bins_of
 from pipeline.ledger.delta import mark_leaving, read_analyses
 from pipeline.ledger.files import Unnamed, unnamed_files
 from pipeline.ledger.gc import gc
+from pipeline.ledger.leases import Lease
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.rewrite import Part, parts_of, rewrite, statistics
 from pipeline.ledger.schema import TABLES
@@ -208,15 +209,7 @@ def test_a_dry_run_says_what_is_done_and_changes_nothing(busy: str, grace_hours:
         assert said.removed == done.removed
 
 
-def lease(output: str, *, age_s: float, pid: int | None = None, host: str = "elsewhere") -> None:
-    folder = Path(output) / "_runs"
-    folder.mkdir(exist_ok=True)
-    path = folder / "run-7.json"
-    path.write_text(json.dumps({"host": host, "pid": pid or os.getpid()}))
-    os.utime(path, (time.time() - age_s,) * 2)
-
-
-def test_a_run_that_may_be_alive_keeps_orphans_and_superseded_rows(busy: str) -> None:
+def test_a_run_that_is_going_on_keeps_orphans_and_superseded_rows(busy: str) -> None:
     with LedgerWriter(busy, "newer", {a.fingerprint: a for a in (FRAMES, NEWER)}):
         pass
     orphan = Path(Store(busy).uri("frames")) / "part-99.parquet"
@@ -224,24 +217,32 @@ def test_a_run_that_may_be_alive_keeps_orphans_and_superseded_rows(busy: str) ->
     old = time.time() - 50 * 3600
     os.utime(orphan, (old, old))
     before = rows_of(busy)
-    lease(busy, age_s=20 * 3600)
+    lease = Lease(busy, "run-7")
+    lease.open()
     report = gc(busy, superseded=True)
     assert orphan.exists()
     assert rows_of(busy) == before
-    assert any("superseded rows stay: run run-7" in note for note in report.notes)
-    assert any("1 orphaned files of frames stay" in note for note in report.notes)
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    lease(busy, age_s=0, pid=dead.pid, host=socket.gethostname())
+    assert "superseded rows stay: run run-7 is going on" in report.notes
+    assert "1 orphaned files of frames stay: run run-7 is going on" in report.notes
+    lease.close()
     assert gc(busy, superseded=True).notes == []
     assert not orphan.exists()
     assert Ledger(busy).table("embeddings", current=False).num_rows == 0
 
 
-def test_superseded_rows_stay_while_a_journal_is_left(busy: str) -> None:
-    (Path(busy) / "_journal" / "run-9").mkdir(parents=True)
-    (note,) = gc(busy, superseded=True).notes
-    assert "run run-9 has left a journal" in note
+def test_superseded_rows_stay_while_a_journal_is_left(tmp_path) -> None:
+    output = str(tmp_path / "o")
+    dead = open_writer(output, "dead")
+    dead.add_index(make_index("a"))
+    feed(dead, make_tasks("a")[0])
+    with LedgerWriter(output, "newer", {a.fingerprint: a for a in (FRAMES, NEWER)}):
+        pass
+    (note,) = gc(output, superseded=True).notes
+    assert "run dead has left a journal" in note
+    assert adopt(output, ())["embeddings"] == 8
+    (dropped,) = gc(output, superseded=True).dropped
+    assert dropped.rows == {"embeddings": 8, "shards": 1}
+    assert verify(output).findings == []
 
 
 def redo(output: str, names: list[str], analyses: tuple[Analysis, ...]) -> int:
@@ -446,6 +447,7 @@ def test_a_log_is_not_expired_by_commits(tmp_path) -> None:
     output = str(tmp_path / "o")
     many_commits(output, ("v0",))
     dead = open_writer(output, "dead")
+    dead.add_index(make_index("late"))
     feed(dead, make_tasks("late")[0])
     for name, step in dead.steps():
         if name == "shards":

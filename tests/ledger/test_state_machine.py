@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pipeline.errors import RunAborted
+from pipeline.ledger.adopt import adopt
 from pipeline.ledger.books import Books
 from pipeline.ledger.commit import LedgerWriter
 from pipeline.ledger.gc import gc
@@ -61,7 +62,7 @@ ROW = {
 }
 STEPS = len(TABLES)
 LONG = "FRAMELEDGER_STATES" in os.environ
-SEQUENCES = int(os.environ.get("FRAMELEDGER_STATES", "8"))
+SEQUENCES = int(os.environ.get("FRAMELEDGER_STATES", "6"))
 
 
 class Crash(BaseException):
@@ -73,7 +74,8 @@ def tasks_of(content: str, analyses: tuple[Analysis, ...]) -> list[ShardTask]:
 
 
 def resume(output: str, analyses: tuple[Analysis, ...], contents: dict[str, str]) -> None:
-    """What a run does that nobody disturbs."""
+    """What a run does that nobody disturbs: first it takes over what the dead have left."""
+    adopt(output, ())
     books = Books(output)
     known = {analysis.fingerprint: analysis for analysis in analyses}
     with LedgerWriter(output, "last", known) as writer:
@@ -103,7 +105,7 @@ def contents_of(output: str, contents: dict[str, str]) -> dict[str, list[str]]:
     """
     ledger, found = Ledger(output), {}
     ids = pc.field("video_id").isin([video_id(content) for content in contents.values()])
-    for name in TABLES:
+    for name in (*ROW, "failures", "videos"):
         rows = ledger.videos() if name == "videos" else ledger.table(name, filter=ids)
         varying = [c for c in ("run_id", "recorded_at") if c in rows.schema.names]
         lines = (json.dumps(row) for row in rows.drop_columns(varying).to_pylist())
@@ -234,6 +236,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(superseded=st.booleans())
     def clean(self, superseded: bool) -> None:
         superseded = superseded and not self.writers
+        if superseded:
+            adopt(self.output, ())
         report = gc(self.output, grace_hours=0, superseded=superseded)
         assert report.notes == []
         if superseded:
@@ -244,7 +248,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def finish(self) -> None:
         """All runs end, and another one does what is left."""
         for writer in self.writers:
-            writer.flush()
+            writer.close()
         self.writers.clear()
         self.all_that_is_left()
 
