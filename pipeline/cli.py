@@ -137,16 +137,38 @@ def runs_command(
 @app.command("verify")
 def verify_command(
     output: OutputArg,
+    config: Annotated[
+        Path | None, typer.Argument(help="With --deep: whose models make the rows again.")
+    ] = None,
+    overrides: SetOpt = None,
     show: Annotated[int, typer.Option(help="Offending rows to print at most.")] = 20,
     as_of: AsOfOpt = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also decode some frames again, and compare.")
+    ] = False,
+    sample: Annotated[int, typer.Option(min=1, help="With --deep: so many frames.")] = 64,
 ) -> None:
-    """Audit OUTPUT: every sampled frame exactly once, every data row on one of them.
+    """Audit OUTPUT: every sampled frame exactly once, every data row on one of them, every file
+    as the log says.
+
+    With --deep a sample of frames is made again from the videos where they are still there: pts
+    and sizes, and with CONFIG embeddings and detections.
 
     Exit code: 0 sound, 3 with the offending rows printed.
     """
-    from pipeline.report import print_verify
+    from pipeline.config import load_config
+    from pipeline.errors import UsageError
+    from pipeline.report import print_deep_verify, print_verify
 
-    raise typer.Exit(print_verify(str(output), show, as_of))
+    if config is not None and not deep:
+        raise UsageError(f"{config}: a configuration is for --deep, which makes frames again")
+    if deep and as_of:
+        raise UsageError("--deep looks at the tables as they are: leave --as-of out")
+    loaded = load_config(config, tuple(overrides or ())) if config is not None else None
+    code = print_verify(str(output), show, as_of)
+    if deep:
+        code = max(code, print_deep_verify(str(output), loaded, sample, show))
+    raise typer.Exit(code)
 
 
 @app.command("gc")

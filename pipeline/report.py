@@ -11,6 +11,8 @@ from pipeline.errors import EXIT_FAILURES, EXIT_OK
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pipeline.config import Config
+    from pipeline.ledger.audit import Finding
     from pipeline.ledger.gc import GcReport
     from pipeline.model_check import ModelCheck
     from pipeline.preview import Preview
@@ -255,13 +257,31 @@ def print_verify(output: str, show: int, as_of: str | None = None) -> int:
     from pipeline.ledger.verify import verify
 
     report = verify(output, as_of=as_of)
-    for finding in report.findings[: max(0, show)]:
-        print(finding)
-    if len(report.findings) > max(0, show):
-        print(f"... and {len(report.findings) - max(0, show):,} more")
-    counts = ", ".join(f"{count:,} {name}" for name, count in report.counts.items())
     if report.unreferenced:
         nbytes = _size(report.unreferenced_bytes)
         print(f"unreferenced: {report.unreferenced:,} files ({nbytes}); gc removes them in time")
-    print(f"{'NOT SOUND' if report.findings else 'sound'}: {counts}")
-    return EXIT_FAILURES if report.findings else EXIT_OK
+    counts = ", ".join(f"{count:,} {name}" for name, count in report.counts.items())
+    return _print_findings(report.findings, show, counts or "rows were not looked at")
+
+
+def print_deep_verify(output: str, config: Config | None, sample: int, show: int) -> int:
+    """Make frames again and say what was found; the exit code."""
+    from pipeline.deep_verify import deep_verify
+
+    report = deep_verify(output, config, sample)
+    for uri, why in list(report.passed_over.items())[: max(0, show)]:
+        print(f"passed over  {uri}: {why}")
+    counts = (
+        f"made again: {report.frames:,} frames of {report.videos:,} videos, "
+        f"{report.embeddings:,} embeddings, boxes of {report.detections:,} frames"
+    )
+    return _print_findings(report.findings, show, counts)
+
+
+def _print_findings(findings: list[Finding], show: int, counts: str) -> int:
+    for finding in findings[: max(0, show)]:
+        print(finding)
+    if len(findings) > max(0, show):
+        print(f"... and {len(findings) - max(0, show):,} more")
+    print(f"{'NOT SOUND' if findings else 'sound'}: {counts}")
+    return EXIT_FAILURES if findings else EXIT_OK
