@@ -1,8 +1,13 @@
 """Files of a table put in place of others, in one commit that nothing can have come before.
 
 Delta's own compaction puts files one after another: every row group of the result spans all
-videos, and a lookup reads the whole file (its z-order comes no closer). Here the rows are
-sorted as a commit's are, so that min and max of a row group still say which videos it holds.
+videos. Here the rows are sorted as a commit's are, so that min and max of a row group still say
+which videos it holds. What has to be read for one of 60,000 vectors of 512 floats in 60 commits:
+
+    60 files as committed     104 MiB
+    Delta's compaction        115 MiB
+    Delta's z-order            30 MiB    (by video and frame)
+    sorted                      4 MiB    one row group
 
 The commit is a compare-and-swap on the version of the snapshot. Without it two rewrites of the
 same files would both land, and their rows be there twice: deltalake holds appended files against
