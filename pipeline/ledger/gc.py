@@ -9,6 +9,7 @@ Catching up comes first: it reads entries of the log, which may be expired only 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
@@ -18,13 +19,13 @@ from dataclasses import dataclass, field
 
 from deltalake.exceptions import CommitFailedError
 
-from pipeline.errors import UsageError
+from pipeline.errors import RunAborted, UsageError
 from pipeline.ledger.catchup import catch_up, note_covers
 from pipeline.ledger.compaction import Compacted, compact
 from pipeline.ledger.damage import damage_is_said
 from pipeline.ledger.files import size_of, temporary_files, unnamed_files
 from pipeline.ledger.journal import journals
-from pipeline.ledger.leases import live_runs
+from pipeline.ledger.leases import began_at, live_runs
 from pipeline.ledger.rewrite import Part
 from pipeline.ledger.schema import TABLES
 from pipeline.ledger.store import Store
@@ -97,7 +98,8 @@ def gc(
     Args:
         dry_run: change nothing, and say what would be done.
         grace_hours: for how long a file must have been named by nobody before it goes; history
-            stays readable for as long. 0 is for outputs that nobody else reads or writes.
+            stays readable for as long. 0 is for outputs that nobody else reads or writes. While
+            runs are going on it reaches back to before the oldest of them began.
         superseded: also remove the rows of superseded analyses and of contents that no file has
             any more. Nothing of that is done while a run is going on, or has left a journal.
 
@@ -109,7 +111,12 @@ def gc(
     if not store.exists("videos"):
         raise UsageError(f"{output} is no frameledger output: it has no table videos")
     with damage_is_said(store):
-        return _Gc(store, GcReport(output, dry_run), grace_hours).run(superseded)
+        try:
+            return _Gc(store, GcReport(output, dry_run), grace_hours).run(superseded)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise RunAborted(f"output {output}: cannot be written: {error}") from error
 
 
 class _Gc:
@@ -128,8 +135,9 @@ class _Gc:
         for table in TABLES:
             mine = note if table == "shards" else None
             self._patiently(f"compacting {table}", lambda t=table, n=mine: self._compact(t, n))  # type: ignore[misc]
-        for table in TABLES:
-            self._remove(table)
+        if self._wait_for_runs():
+            for table in TABLES:
+                self._remove(table)
         for table in TABLES:
             self._log(table)
         return self._report
@@ -188,6 +196,21 @@ class _Gc:
         if self._dry:
             self._going[table] |= {part.path: part for part in done.old}
 
+    def _wait_for_runs(self) -> bool:
+        """Let the grace period reach back to before the oldest run that is going on: it may look
+        at tables as they were when it began. False where it began too long ago for that."""
+        for run_id in sorted(live_runs(self._store.root)):
+            age_hours = math.ceil((time.time() - began_at(self._store.root, run_id)) / 3600) + 1
+            if age_hours > LONGEST_GRACE_HOURS:
+                note = f"no file is removed: run {run_id} is going on for more than a week"
+                self._report.notes.append(note)
+                return False
+            if age_hours > self._grace_hours:
+                self._grace_hours = age_hours
+                note = f"files of the last {age_hours} hours stay: run {run_id} is going on"
+                self._report.notes.append(note)
+        return True
+
     def _remove(self, table: str) -> None:
         snapshot = self._store.open(table)
         found = unnamed_files(self._store, table, snapshot, self._grace_hours)
@@ -195,12 +218,6 @@ class _Gc:
         if self._dry and not self._grace_hours:
             superseded |= set(self._going[table])
         orphaned = {*found.orphaned, *temporary_files(self._store, table, self._grace_hours)}
-        live = sorted(live_runs(self._store.root))
-        if orphaned and live:
-            # Old as they are: a run that was frozen may still come to name them.
-            note = f"{len(orphaned):,} orphaned files of {table} stay: run {live[0]} is going on"
-            self._report.notes.append(note)
-            orphaned = set()
         gone = sorted(superseded | orphaned)
         if not gone:
             return

@@ -23,6 +23,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -30,9 +31,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
+from pipeline.errors import RunAborted
 from pipeline.ledger.delta import METADATA_KEY, SMALL_COLUMNS
 from pipeline.ledger.scan import read_table
 from pipeline.ledger.schema import TABLES, TableSpec, plain
@@ -77,7 +79,10 @@ def read_parts(store: Store, table: str, snapshot: DeltaTable, parts: Iterable[P
 
 
 def write_part(store: Store, table: str, rows: pa.Table, partition: dict[str, str | None]) -> Part:
-    """Sort rows and write them as a file that no version names yet. Raises OSError."""
+    """Sort rows and write them as a file that no version names yet.
+
+    Raises RunAborted, and leaves nothing, where it cannot be written.
+    """
     spec = TABLES[table]
     rows = rows.drop_columns(list(partition)).combine_chunks()
     if spec.sort_by:
@@ -86,10 +91,15 @@ def write_part(store: Store, table: str, rows: pa.Table, partition: dict[str, st
     path = f"{folder}part-00000-{uuid.uuid4()}-c000.zstd.parquet"
     full = os.path.join(store.uri(table), path)
     os.makedirs(os.path.dirname(full), exist_ok=True)
-    with open(full, "wb") as file:
-        pq.write_table(rows, file, row_group_size=spec.row_group_rows, **_options(spec))
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(full, "wb") as file:
+            pq.write_table(rows, file, row_group_size=spec.row_group_rows, **_options(spec))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(full)
+        raise RunAborted(f"{full}: cannot write: {error.strerror or error}") from error
     return Part(path, os.path.getsize(full), rows.num_rows, tuple(sorted(partition.items())))
 
 
@@ -167,7 +177,8 @@ class Swap:
             note: our own metadata of the commit.
 
         Returns False, and takes the new files away, where one of the old ones is gone: another
-        writer has replaced it. Raises CommitFailedError where others commit all the time.
+        writer has replaced it. Raises CommitFailedError where others commit all the time, and
+        RunAborted where the store cannot be written.
         """
         properties = CommitProperties(
             max_commit_retries=0,
@@ -193,6 +204,11 @@ class Swap:
                     self.undo()
                     raise
                 time.sleep(0.01 * attempt)
+            except (DeltaError, OSError) as error:
+                # Whether it landed is not clear: files stay, and are named or found by a gc.
+                line = " ".join(str(error).split())[:300]
+                what = f"output {self._store.root}: cannot write table {self._table}: {line}"
+                raise RunAborted(what) from error
             else:
                 return True
         raise AssertionError("unreachable")
@@ -232,11 +248,15 @@ def rewrite(
     """
     bins = list(bins)
     swap = Swap(store, table, [part for parts in bins for part in parts])
-    for parts in bins:
-        rows = read_parts(store, table, snapshot, parts)
-        if change is not None:
-            rows = change(rows)
-        if rows.num_rows:
-            swap.add(rows, dict(parts[0].partition), data_change=change is not None)
+    try:
+        for parts in bins:
+            rows = read_parts(store, table, snapshot, parts)
+            if change is not None:
+                rows = change(rows)
+            if rows.num_rows:
+                swap.add(rows, dict(parts[0].partition), data_change=change is not None)
+    except Exception:
+        swap.undo()
+        raise
     landed = swap.commit(data_change=change is not None, expire=expire, note=note)
     return swap.new if landed else None

@@ -21,7 +21,6 @@ from pipeline.ledger.compaction import FEWEST, bins_of
 from pipeline.ledger.delta import mark_leaving, read_analyses
 from pipeline.ledger.files import Unnamed, unnamed_files
 from pipeline.ledger.gc import gc
-from pipeline.ledger.leases import Lease
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.rewrite import Part, parts_of, rewrite, statistics
 from pipeline.ledger.schema import TABLES
@@ -209,24 +208,29 @@ def test_a_dry_run_says_what_is_done_and_changes_nothing(busy: str, grace_hours:
         assert said.removed == done.removed
 
 
-def test_a_run_that_is_going_on_keeps_orphans_and_superseded_rows(busy: str) -> None:
+def test_a_run_that_is_going_on_keeps_rows_and_files_since_it_began(busy: str) -> None:
     with LedgerWriter(busy, "newer", {a.fingerprint: a for a in (FRAMES, NEWER)}):
         pass
-    orphan = Path(Store(busy).uri("frames")) / "part-99.parquet"
-    orphan.write_bytes(b"x")
-    old = time.time() - 50 * 3600
-    os.utime(orphan, (old, old))
+    younger, older = (Path(Store(busy).uri("frames")) / f"part-9{n}.parquet" for n in range(2))
+    for path, hours in ((younger, 30), (older, 60)):
+        path.write_bytes(b"x")
+        os.utime(path, (time.time() - hours * 3600,) * 2)
     before = rows_of(busy)
-    lease = Lease(busy, "run-7")
-    lease.open()
+    lease = Path(busy) / "_runs" / "run-7" / "lease.json"
+    lease.parent.mkdir(parents=True)
+    began = time.time() - 50 * 3600
+    lease.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started_at": began}))
     report = gc(busy, superseded=True)
-    assert orphan.exists()
-    assert rows_of(busy) == before
     assert "superseded rows stay: run run-7 is going on" in report.notes
-    assert "1 orphaned files of frames stay: run run-7 is going on" in report.notes
-    lease.close()
+    assert "files of the last 52 hours stay: run run-7 is going on" in report.notes
+    assert (younger.exists(), older.exists()) == (True, False)
+    assert gc(busy, grace_hours=0).removed == []  # what compaction superseded a moment ago
+    assert rows_of(busy) == before
+    lease.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started_at": 0}))
+    assert any("more than a week" in note for note in gc(busy).notes)
+    os.utime(lease, (began, began))  # dead
     assert gc(busy, superseded=True).notes == []
-    assert not orphan.exists()
+    assert not younger.exists()
     assert Ledger(busy).table("embeddings", current=False).num_rows == 0
 
 
@@ -478,3 +482,24 @@ def test_what_cannot_be_cleaned_is_said(tmp_path, busy: str) -> None:
         gc(busy, grace_hours=200)
     with pytest.raises(UsageError, match="is no frameledger output"):
         gc(str(tmp_path))
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(busy: str) -> None:
+    code = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
+        "from pipeline.errors import RunAborted\n"
+        "from pipeline.ledger.gc import gc\n"
+        "try: gc(sys.argv[1])\n"
+        "except RunAborted as error: print(error)"
+    )
+    before = rows_of(busy)
+    command = [sys.executable, "-c", code, busy]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "cannot write" in ended.stdout
+    assert ended.stdout.count("\n") == 1
+    assert rows_of(busy) == before
+    assert all(unnamed(busy, name).orphaned == () for name in TABLES)
+    gc(busy)
+    assert rows_of(busy) == before
+    assert verify(busy).findings == []
