@@ -44,7 +44,10 @@ JsonOpt = Annotated[
 ]
 AsOfOpt = Annotated[
     str | None,
-    typer.Option("--as-of", help="As it was at this time, as 2026-05-17T09:30:00 (UTC)."),
+    typer.Option(
+        "--as-of",
+        help="As it was at a time such as 2026-05-17T09:30:00 (UTC), or as a run left it.",
+    ),
 ]
 OutputArg = Annotated[Path, typer.Argument(help="Folder of the tables.")]
 

@@ -71,15 +71,33 @@ def open_store(output: str, as_of: str | datetime.datetime | None = None) -> Sto
     """The store of an output as it is, or as it was.
 
     Args:
-        as_of: a time, as ISO 8601 where it is text; UTC where it names no time zone.
+        as_of: a time, as ISO 8601 where it is text; UTC where it names no time zone. Or the id of
+            a run, for the moment at which it ended.
 
-    Raises UsageError where `as_of` is no time, or history does not reach back so far.
+    Raises UsageError where `as_of` is neither, or history does not reach back so far.
     """
     store = Store(output)
     if as_of is None:
         return store
-    at = parse_time(as_of)
+    ended = _end_of(output, as_of)
+    at = ended if ended is not None else parse_time(as_of)
     return PastStore(output, versions=_versions(store, at), as_of=_text(at))
+
+
+def _end_of(output: str, run_id: object) -> datetime.datetime | None:
+    """When a run ended; None where there is no such run."""
+    from pipeline.ledger.runs import read_runs
+
+    if not isinstance(run_id, str) or not Store(output).exists("videos"):
+        return None
+    for run in read_runs(output):
+        if run["run_id"] == run_id:
+            if run["ended_at"] is None:
+                raise UsageError(
+                    f"output {output}: run {run_id} has not ended ({run['state']}); name a time"
+                )
+            return run["ended_at"]
+    return None
 
 
 def parse_time(given: str | datetime.datetime) -> datetime.datetime:
@@ -91,7 +109,7 @@ def parse_time(given: str | datetime.datetime) -> datetime.datetime:
         except ValueError:
             raise UsageError(
                 f"as of {given}: a time such as 2026-05-17T09:30:00 (UTC) or "
-                "2026-05-17T09:30:00+02:00 is expected"
+                "2026-05-17T09:30:00+02:00, or the id of a run, is expected"
             ) from None
     return given if given.tzinfo else given.replace(tzinfo=datetime.timezone.utc)
 

@@ -51,9 +51,9 @@ class Frame:
 class Ledger:
     """An output, opened for reading. Raises UsageError where `output` holds none.
 
-    With `as_of`, a time (ISO 8601 where it is text, UTC where it names no zone), everything is
-    as it was then: rows, newest analyses, newest contents. Raises UsageError where the history
-    that is kept does not reach back so far.
+    With `as_of`, a time (ISO 8601 where it is text, UTC where it names no zone) or the id of a
+    run (for its end), everything is as it was then: rows, newest analyses, newest contents. Raises
+    UsageError where the history that is kept does not reach back so far.
     """
 
     def __init__(
