@@ -33,7 +33,8 @@ from pipeline.records import Analysis
 METADATA_KEY = "frameledger"
 """The key of our own JSON in a commit's metadata."""
 _VERSION_KEY = "frameledger.schemaVersion"
-_ANALYSIS_KEY = "frameledger.analysis."
+ANALYSIS_KEY = "frameledger.analysis."
+"""What the property of a table begins with that keeps an analysis."""
 
 SMALL_COLUMNS = ("run_id", "video_id", "frame_index", "pts_s")
 """Of tables without dictionaries: columns that repeat all the same, and have statistics."""
@@ -242,7 +243,7 @@ def record_analyses(store: Store, analyses: Iterable[Analysis], run_id: str) -> 
     where rows of an analysis are being removed.
     """
     for analysis in analyses:
-        key = _ANALYSIS_KEY + analysis.fingerprint
+        key = ANALYSIS_KEY + analysis.fingerprint
         value = {
             "name": analysis.name,
             "table": analysis.table,
@@ -288,9 +289,9 @@ def analyses_in(snapshots: Iterable[DeltaTable]) -> list[RecordedAnalysis]:
     for snapshot in snapshots:
         for key, text in snapshot.metadata().configuration.items():
             # A property cannot be taken away: that of an analysis whose rows are gone is empty.
-            if key.startswith(_ANALYSIS_KEY) and text:
+            if key.startswith(ANALYSIS_KEY) and text:
                 value = json.loads(text)
-                found.append(RecordedAnalysis(key.removeprefix(_ANALYSIS_KEY), **value))
+                found.append(RecordedAnalysis(key.removeprefix(ANALYSIS_KEY), **value))
     return sorted(found, key=lambda a: (a.created_at, a.fingerprint))
 
 
@@ -298,30 +299,6 @@ def newest_analyses(analyses: Iterable[RecordedAnalysis]) -> dict[str, RecordedA
     """The analysis of each analyzer name that the last run wanted."""
     there = (a for a in analyses if not a.leaving)
     return {a.name: a for a in sorted(there, key=lambda a: (a.wanted_at, a.fingerprint))}
-
-
-def mark_leaving(store: Store, analysis: RecordedAnalysis, leaving: bool = True) -> bool:
-    """Say that an analysis' rows are about to be removed, or are not after all.
-
-    Returns False where the analysis is not as it was given: a run wants it again. Raises
-    CommitFailedError where another writer changes the table's properties meanwhile.
-    """
-    snapshot = store.open(analysis.table)
-    if analysis not in analyses_in([snapshot]):
-        return False
-    value = {k: v for k, v in vars(analysis).items() if k != "fingerprint"} | {"leaving": leaving}
-    _set_analysis(snapshot, analysis, json.dumps(value, sort_keys=True))
-    return True
-
-
-def forget_analysis(store: Store, analysis: RecordedAnalysis) -> None:
-    """The last step of removing an analysis: the output does not know it any more."""
-    _set_analysis(store.open(analysis.table), analysis, "")
-
-
-def _set_analysis(snapshot: DeltaTable, analysis: RecordedAnalysis, text: str) -> None:
-    key = _ANALYSIS_KEY + analysis.fingerprint
-    snapshot.alter.set_table_properties({key: text}, raise_if_not_exists=False)
 
 
 class _Patience:

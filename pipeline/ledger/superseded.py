@@ -20,14 +20,15 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+from deltalake import DeltaTable
 
 from pipeline.errors import RunAborted
 from pipeline.ledger.books import latest_rows
 from pipeline.ledger.catchup import catch_up, note_covers
 from pipeline.ledger.delta import (
+    ANALYSIS_KEY,
     RecordedAnalysis,
-    forget_analysis,
-    mark_leaving,
+    analyses_in,
     newest_analyses,
     read_analyses,
 )
@@ -111,8 +112,32 @@ def drop_analysis(
     _change(store, "failures", of_failures, lambda rows: _without(rows, "analysis", [fingerprint]))
     # Lists cannot be filtered on: every file of `videos` is looked at.
     _change(store, "videos", None, lambda rows: _unnamed(rows, fingerprint))
-    forget_analysis(store, analysis)
+    _forget(store, analysis)
     return True
+
+
+def mark_leaving(store: Store, analysis: RecordedAnalysis, leaving: bool = True) -> bool:
+    """Say that an analysis' rows are about to be removed, or are not after all.
+
+    Returns False where the analysis is not as it was given: a run wants it again. Raises
+    CommitFailedError where another writer changes the table's properties meanwhile.
+    """
+    snapshot = store.open(analysis.table)
+    if analysis not in analyses_in([snapshot]):
+        return False
+    value = {k: v for k, v in vars(analysis).items() if k != "fingerprint"} | {"leaving": leaving}
+    _set_analysis(snapshot, analysis, json.dumps(value, sort_keys=True))
+    return True
+
+
+def _forget(store: Store, analysis: RecordedAnalysis) -> None:
+    """The last step of removing an analysis: the output does not know it any more."""
+    _set_analysis(store.open(analysis.table), analysis, "")
+
+
+def _set_analysis(snapshot: DeltaTable, analysis: RecordedAnalysis, text: str) -> None:
+    key = ANALYSIS_KEY + analysis.fingerprint
+    snapshot.alter.set_table_properties({key: text}, raise_if_not_exists=False)
 
 
 def _remove_partition(

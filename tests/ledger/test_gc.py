@@ -18,14 +18,14 @@ from pipeline.ledger.adopt import adopt
 from pipeline.ledger.books import Books
 from pipeline.ledger.commit import LedgerWriter, catch_up
 from pipeline.ledger.compaction import FEWEST, bins_of
-from pipeline.ledger.delta import mark_leaving, read_analyses
+from pipeline.ledger.delta import read_analyses
 from pipeline.ledger.files import Unnamed, unnamed_files
 from pipeline.ledger.gc import gc
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.rewrite import Part, parts_of, rewrite, statistics
 from pipeline.ledger.schema import TABLES
 from pipeline.ledger.store import Store
-from pipeline.ledger.superseded import guarding
+from pipeline.ledger.superseded import guarding, mark_leaving
 from pipeline.ledger.verify import verify
 from pipeline.records import Analysis, VideoOutcome
 from tests.ledger.corpus import (

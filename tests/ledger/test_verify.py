@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from pipeline.errors import UsageError
 from pipeline.ledger.audit import Finding
 from pipeline.ledger.books import Books
-from pipeline.ledger.delta import mark_leaving, read_analyses
+from pipeline.ledger.delta import read_analyses
 from pipeline.ledger.gc import gc
 from pipeline.ledger.groups import groups_of
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.status import status
 from pipeline.ledger.store import Store
+from pipeline.ledger.superseded import mark_leaving
 from pipeline.ledger.verify import verify
 from pipeline.records import VideoOutcome
 from tests.ledger.corpus import (
