@@ -42,6 +42,13 @@ RetryOpt = Annotated[bool, typer.Option(help="Try again what earlier runs gave u
 JsonOpt = Annotated[
     Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")
 ]
+AsOfOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of",
+        help="As it was at a time such as 2026-05-17T09:30:00 (UTC), or as a run left it.",
+    ),
+]
 OutputArg = Annotated[Path, typer.Argument(help="Folder of the tables.")]
 
 
@@ -112,11 +119,11 @@ def plan_command(
 
 
 @app.command("status")
-def status_command(output: OutputArg) -> None:
+def status_command(output: OutputArg, as_of: AsOfOpt = None) -> None:
     """What OUTPUT holds: videos, analyses, rows, failures."""
     from pipeline.report import print_status
 
-    print_status(str(output))
+    print_status(str(output), as_of)
 
 
 @app.command("runs")
@@ -133,15 +140,57 @@ def runs_command(
 @app.command("verify")
 def verify_command(
     output: OutputArg,
+    config: Annotated[
+        Path | None, typer.Argument(help="With --deep: whose models make the rows again.")
+    ] = None,
+    overrides: SetOpt = None,
     show: Annotated[int, typer.Option(help="Offending rows to print at most.")] = 20,
+    as_of: AsOfOpt = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also decode some frames again, and compare.")
+    ] = False,
+    sample: Annotated[int, typer.Option(min=1, help="With --deep: so many frames.")] = 64,
 ) -> None:
-    """Audit OUTPUT: every sampled frame exactly once, every data row on one of them.
+    """Audit OUTPUT: every sampled frame exactly once, every data row on one of them, every file
+    as the log says.
+
+    With --deep a sample of frames is made again from the videos where they are still there: pts
+    and sizes, and with CONFIG embeddings and detections.
 
     Exit code: 0 sound, 3 with the offending rows printed.
     """
-    from pipeline.report import print_verify
+    from pipeline.config import load_config
+    from pipeline.errors import UsageError
+    from pipeline.report import print_deep_verify, print_verify
 
-    raise typer.Exit(print_verify(str(output), show))
+    if config is not None and not deep:
+        raise UsageError(f"{config}: a configuration is for --deep, which makes frames again")
+    if deep and as_of:
+        raise UsageError("--deep looks at the tables as they are: leave --as-of out")
+    loaded = load_config(config, tuple(overrides or ())) if config is not None else None
+    code = print_verify(str(output), show, as_of)
+    if deep:
+        code = max(code, print_deep_verify(str(output), loaded, sample, show))
+    raise typer.Exit(code)
+
+
+@app.command("gc")
+def gc_command(
+    output: OutputArg,
+    dry_run: Annotated[bool, typer.Option(help="Say what would be done; change nothing.")] = False,
+    grace: Annotated[
+        int, typer.Option(help="Hours for which files, and history, are kept: 0 to 168.")
+    ] = 24,
+    superseded: Annotated[
+        bool,
+        typer.Option(help="Also rows of superseded analyses, and of contents no file has now."),
+    ] = False,
+) -> None:
+    """Put small files of OUTPUT together, and remove files that nothing names."""
+    from pipeline.ledger.gc import gc
+    from pipeline.report import print_gc
+
+    print_gc(gc(str(output), dry_run=dry_run, grace_hours=grace, superseded=superseded))
 
 
 @app.command("models")

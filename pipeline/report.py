@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,9 @@ from pipeline.errors import EXIT_FAILURES, EXIT_OK
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pipeline.config import Config
+    from pipeline.ledger.audit import Finding
+    from pipeline.ledger.gc import GcReport
     from pipeline.model_check import ModelCheck
     from pipeline.preview import Preview
     from pipeline.profiling import Profile, Trial
@@ -205,12 +209,12 @@ def print_runs(output: str, show: int) -> None:
             print(f"    {run['error']}")
 
 
-def print_status(output: str) -> None:
-    """What an output holds."""
+def print_status(output: str, as_of: str | None = None) -> None:
+    """What an output holds, or held."""
     from pipeline.ledger.status import status
 
-    found = status(output)
-    print(f"output   {output}")
+    found = status(output, as_of)
+    print(f"output   {output}" + (f" as of {as_of}" if as_of else ""))
     videos = ", ".join(f"{count:,} {state}" for state, count in sorted(found.videos.items()))
     print(f"videos   {videos or 'none'}")
     for analysis in found.analyses:
@@ -223,15 +227,70 @@ def print_status(output: str) -> None:
     print(f"size     {found.size_bytes / 2**20:,.1f} MiB in {found.files:,} files")
 
 
-def print_verify(output: str, show: int) -> int:
+def print_gc(report: GcReport) -> None:
+    """What a gc has done, or would do: a line for each table concerned."""
+    print(f"output   {report.output}" + (" (nothing is changed)" if report.dry_run else ""))
+    for dropped in report.dropped:
+        rows = ", ".join(f"{count:,} {table}" for table, count in dropped.rows.items())
+        print(f"drop     {dropped.what}: {rows or 'no rows'}")
+    for one in report.compacted:
+        after = f" ({_size(one.bytes_after)})" if one.bytes_after is not None else ""
+        print(
+            f"compact  {one.table}: {one.files_before:,} files ({_size(one.bytes_before)}) "
+            f"to {one.files_after:,}{after}"
+        )
+    for gone in report.removed:
+        print(
+            f"remove   {gone.table}: {gone.superseded:,} superseded, {gone.orphaned:,} orphaned "
+            f"files ({_size(gone.size_bytes)})"
+        )
+    if report.checkpoints or report.log_entries:
+        print(
+            f"log      {report.checkpoints:,} checkpoints, {report.log_entries:,} entries expired"
+        )
+    for note in report.notes:
+        print(f"note     {note}")
+    if report.history_since is not None:
+        since = datetime.datetime.fromtimestamp(report.history_since, datetime.timezone.utc)
+        print(f"history  can be read from {since:%Y-%m-%dT%H:%M:%SZ} on")
+    if not (report.dropped or report.compacted or report.removed or report.log_entries):
+        print("nothing to clean up")
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 2**20:,.1f} MiB" if nbytes >= 2**20 else f"{nbytes / 2**10:,.1f} KiB"
+
+
+def print_verify(output: str, show: int, as_of: str | None = None) -> int:
     """Audit and say what was found; the exit code."""
     from pipeline.ledger.verify import verify
 
-    report = verify(output)
-    for finding in report.findings[: max(0, show)]:
-        print(finding)
-    if len(report.findings) > max(0, show):
-        print(f"... and {len(report.findings) - max(0, show):,} more")
+    report = verify(output, as_of=as_of)
+    if report.unreferenced:
+        nbytes = _size(report.unreferenced_bytes)
+        print(f"unreferenced: {report.unreferenced:,} files ({nbytes}); gc removes them in time")
     counts = ", ".join(f"{count:,} {name}" for name, count in report.counts.items())
-    print(f"{'NOT SOUND' if report.findings else 'sound'}: {counts}")
-    return EXIT_FAILURES if report.findings else EXIT_OK
+    return _print_findings(report.findings, show, counts or "rows were not looked at")
+
+
+def print_deep_verify(output: str, config: Config | None, sample: int, show: int) -> int:
+    """Make frames again and say what was found; the exit code."""
+    from pipeline.deep_verify import deep_verify
+
+    report = deep_verify(output, config, sample)
+    for uri, why in list(report.passed_over.items())[: max(0, show)]:
+        print(f"passed over  {uri}: {why}")
+    counts = (
+        f"made again: {report.frames:,} frames of {report.videos:,} videos, "
+        f"{report.embeddings:,} embeddings, boxes of {report.detections:,} frames"
+    )
+    return _print_findings(report.findings, show, counts)
+
+
+def _print_findings(findings: list[Finding], show: int, counts: str) -> int:
+    for finding in findings[: max(0, show)]:
+        print(finding)
+    if len(findings) > max(0, show):
+        print(f"... and {len(findings) - max(0, show):,} more")
+    print(f"{'NOT SOUND' if findings else 'sound'}: {counts}")
+    return EXIT_FAILURES if findings else EXIT_OK

@@ -89,6 +89,26 @@ def test_run_plan_status_verify(video, tmp_path):
     assert (audit.returncode, audit.stdout.startswith("sound")) == (0, True)
 
 
+def test_gc_deep_verify_and_history(video, tmp_path):
+    out = tmp_path / "out"
+    assert probe_run(video, "--output", out).returncode == 0
+    said = frameledger("gc", out, "--dry-run")
+    assert (said.returncode, said.stdout.splitlines()[-1]) == (0, "nothing to clean up")
+    (out / "frames" / "part-9.parquet").write_bytes(b"xyz")
+    assert "unreferenced: 1 files (0.0 KiB)" in frameledger("verify", out).stdout
+    done = frameledger("gc", out, "--grace", 0)
+    assert "remove   frames: 0 superseded, 1 orphaned files (0.0 KiB)" in done.stdout
+    deep = frameledger("verify", out, "configs/probe.yaml", "--deep", "--sample", 5)
+    assert deep.returncode == 0, deep.stderr
+    assert "5 embeddings" in deep.stdout or "4 embeddings" in deep.stdout
+    early = frameledger("status", out, "--as-of", "2001-01-01")
+    assert (early.returncode, early.stderr.count("\n")) == (2, 1)
+    assert "is before the first commit" in early.stderr
+    assert "1 ok" in frameledger("status", out, "--as-of", "2999-01-01").stdout
+    wrong = frameledger("verify", out, "configs/probe.yaml")
+    assert (wrong.returncode, "is for --deep" in wrong.stderr) == (2, True)
+
+
 def test_a_failure_is_listed_and_the_exit_code_says_so(video, tmp_path):
     bad = tmp_path / "bad.mp4"
     bad.write_text("text")

@@ -44,7 +44,11 @@ from pipeline.records import Analysis
 METADATA_KEY = "frameledger"
 """The key of our own JSON in a commit's metadata."""
 _VERSION_KEY = "frameledger.schemaVersion"
-_ANALYSIS_KEY = "frameledger.analysis."
+ANALYSIS_KEY = "frameledger.analysis."
+"""What the property of a table begins with that keeps an analysis."""
+
+SMALL_COLUMNS = ("run_id", "video_id", "frame_index", "pts_s")
+"""Of tables without dictionaries: columns that repeat all the same, and have statistics."""
 
 CONFLICT_TRIES = 50
 """Lost races, each of which another writer has won: somebody always gets on."""
@@ -83,6 +87,8 @@ class RecordedAnalysis:
     wanted_at: str
     """The same: since when it is what runs want. What is read is that of the last run."""
     run_id: str
+    leaving: bool = False
+    """Its rows are being removed (`superseded`): they are not to be counted on."""
 
 
 def create_tables(store: Store) -> None:
@@ -114,6 +120,9 @@ def _create(store: Store, spec: TableSpec) -> None:
             configuration={
                 _VERSION_KEY: str(SCHEMA_VERSION),
                 "delta.dataSkippingStatsColumns": ",".join(spec.skipping_columns),
+                # Catching up reads entries of the log: only gc, which catches up before, may
+                # expire them.
+                "delta.enableExpiredLogCleanup": "false",
             },
             storage_options=store.storage_options,
             # A retry would write the table's metadata a second time over what has been
@@ -250,7 +259,7 @@ def writer_properties(spec: TableSpec) -> WriterProperties:
         default = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
         by_column = {
             name: ColumnProperties(dictionary_enabled=True, statistics_enabled="PAGE")
-            for name in ("run_id", "video_id", "frame_index", "pts_s")
+            for name in SMALL_COLUMNS
         }
     return WriterProperties(
         compression="ZSTD",
@@ -285,10 +294,11 @@ def _kept(store: Store, table: str, version: int, key: str) -> Iterator[str]:
 def record_analyses(store: Store, analyses: Iterable[Analysis], run_id: str) -> None:
     """Keep what each analysis is, as a property of its table, and that it is the one wanted now.
 
-    Writes nothing where that is known. Raises RunAborted where the store cannot be written.
+    Writes nothing where that is known. Raises RunAborted where the store cannot be written, or
+    where rows of an analysis are being removed.
     """
     for analysis in analyses:
-        key = _ANALYSIS_KEY + analysis.fingerprint
+        key = ANALYSIS_KEY + analysis.fingerprint
         value = {
             "name": analysis.name,
             "table": analysis.table,
@@ -303,6 +313,12 @@ def record_analyses(store: Store, analyses: Iterable[Analysis], run_id: str) -> 
                 snapshot = store.open(analysis.table)
                 known = {a.fingerprint: a for a in analyses_in([snapshot])}
                 if analysis.fingerprint in known:
+                    if known[analysis.fingerprint].leaving:
+                        raise RunAborted(
+                            f"output {store.root}: the rows of {analysis.name} "
+                            f"{analysis.fingerprint} are being removed; end that with "
+                            f"`frameledger gc {store.root} --superseded`, then run this again"
+                        )
                     if newest_analyses(known.values())[analysis.name].fingerprint in key:
                         break
                     value["created_at"] = known[analysis.fingerprint].created_at
@@ -327,15 +343,17 @@ def analyses_in(snapshots: Iterable[DeltaTable]) -> list[RecordedAnalysis]:
     found = []
     for snapshot in snapshots:
         for key, text in snapshot.metadata().configuration.items():
-            if key.startswith(_ANALYSIS_KEY):
+            # A property cannot be taken away: that of an analysis whose rows are gone is empty.
+            if key.startswith(ANALYSIS_KEY) and text:
                 value = json.loads(text)
-                found.append(RecordedAnalysis(key.removeprefix(_ANALYSIS_KEY), **value))
+                found.append(RecordedAnalysis(key.removeprefix(ANALYSIS_KEY), **value))
     return sorted(found, key=lambda a: (a.created_at, a.fingerprint))
 
 
 def newest_analyses(analyses: Iterable[RecordedAnalysis]) -> dict[str, RecordedAnalysis]:
     """The analysis of each analyzer name that the last run wanted."""
-    return {a.name: a for a in sorted(analyses, key=lambda a: (a.wanted_at, a.fingerprint))}
+    there = (a for a in analyses if not a.leaving)
+    return {a.name: a for a in sorted(there, key=lambda a: (a.wanted_at, a.fingerprint))}
 
 
 class _Patience:

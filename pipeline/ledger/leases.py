@@ -176,6 +176,15 @@ def is_alive(root: str, run_id: str) -> bool:
     return _clock_of(path.parent.parent) - touched < EXPIRES_S
 
 
+def began_at(root: str, run_id: str) -> float:
+    """When the process of a run began, in seconds since 1970; 0 where its lease does not say."""
+    path = Path(root) / FOLDER / run_id / "lease.json"
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["started_at"])
+    except (OSError, ValueError, KeyError):
+        return 0.0
+
+
 def _runs(root: str) -> list[str]:
     try:
         return sorted(entry.name for entry in os.scandir(Path(root) / FOLDER) if entry.is_dir())

@@ -6,6 +6,7 @@ run may be writing meanwhile; every call looks at what has landed by then.
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import os
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from pipeline.errors import UsageError
 from pipeline.ledger.books import latest_rows
 from pipeline.ledger.delta import RecordedAnalysis, analyses_in, newest_analyses
 from pipeline.ledger.files import Files
+from pipeline.ledger.history import open_store
 from pipeline.ledger.indexes import read_index
 from pipeline.ledger.keys import keys_of
 from pipeline.ledger.scan import read_batches, read_few, read_table
@@ -48,9 +50,18 @@ class Frame:
 
 
 class Ledger:
-    """An output, opened for reading. Raises UsageError where `output` holds none."""
+    """An output, opened for reading. Raises UsageError where `output` holds none.
 
-    def __init__(self, output: str | os.PathLike[str]) -> None:
+    With `as_of`, a time (ISO 8601 where it is text, UTC where it names no zone) or the id of a
+    run (for its end), everything is as it was then: rows, newest analyses, newest contents. Raises
+    UsageError where the history that is kept does not reach back so far.
+    """
+
+    def __init__(
+        self,
+        output: str | os.PathLike[str],
+        as_of: str | datetime.datetime | None = None,
+    ) -> None:
         self.output = os.fspath(output)
         self._store = Store(self.output)
         if not os.path.isdir(self.output):
@@ -60,6 +71,7 @@ class Ledger:
                 f"{self.output} is no frameledger output: it has no table videos; "
                 "name the folder that a run was given with --output"
             )
+        self._store = open_store(self.output, as_of)
         self._open: dict[str, DeltaTable] = {}
         self._listed: dict[str, tuple[int, Files]] = {}
         self._old: tuple[int, list[str]] | None = None
@@ -115,7 +127,7 @@ class Ledger:
         snapshot = self._open.get(name)
         if snapshot is None:
             snapshot = self._open[name] = self._store.open(name)
-        else:
+        elif not self._store.is_past:
             snapshot.update_incremental()
         return snapshot
 

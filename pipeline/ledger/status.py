@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -13,6 +14,7 @@ from pipeline.ledger.books import CurrentVideos
 from pipeline.ledger.catchup import find_lag
 from pipeline.ledger.damage import damage_is_said
 from pipeline.ledger.delta import newest_analyses
+from pipeline.ledger.history import open_store
 from pipeline.ledger.keys import SortedKeys, keys_of, order_of
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.scan import read_batches
@@ -52,10 +54,13 @@ class OutputStatus:
     """Parquet files of the tables as they are now, without what vacuum would remove."""
 
 
-def status(output: str) -> OutputStatus:
-    """Count what `output` holds. Raises UsageError where it is no output, or a damaged one."""
-    ledger = Ledger(output)
-    store = Store(output)
+def status(output: str, as_of: str | datetime.datetime | None = None) -> OutputStatus:
+    """Count what `output` holds, or held (see `Ledger`).
+
+    Raises UsageError where it is no output, or a damaged one.
+    """
+    ledger = Ledger(output, as_of)
+    store = open_store(output, as_of)
     with damage_is_said(store):
         return _status(ledger, store)
 

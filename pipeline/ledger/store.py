@@ -43,6 +43,11 @@ class Store:
                 f"kept under; rename the folder (none of {' '.join(_REFUSED)} may be in it)"
             )
 
+    @property
+    def is_past(self) -> bool:
+        """Whether its tables stay as they once were (see `history`)."""
+        return False
+
     def uri(self, table: str) -> str:
         return os.path.join(os.path.abspath(self.root), table)
 

@@ -7,6 +7,7 @@ the frames analysis (which of them are sampled). Goes over groups of videos, so 
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,18 +16,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
+from deltalake import DeltaTable
 
 from pipeline.errors import UsageError
 from pipeline.ledger.audit import FRAME_BITS, Finding, FrameFacts, Group, Landed
 from pipeline.ledger.books import latest_rows
 from pipeline.ledger.catchup import find_lag
 from pipeline.ledger.damage import DamagedOutput, damage_is_said
-from pipeline.ledger.delta import RecordedAnalysis, read_analyses
+from pipeline.ledger.delta import RecordedAnalysis, analyses_in
+from pipeline.ledger.groups import groups_of, ids_between
+from pipeline.ledger.history import open_store
 from pipeline.ledger.indexes import index_of
 from pipeline.ledger.keys import keys_of
+from pipeline.ledger.on_disk import damaged_files, size_of, unnamed_files
 from pipeline.ledger.scan import read_batches, read_table
-from pipeline.ledger.schema import DATA_TABLES, plain
+from pipeline.ledger.schema import DATA_TABLES, TABLES, plain
 from pipeline.ledger.store import Store
 from pipeline.records import VideoIndex
 
@@ -52,6 +56,9 @@ class VerifyReport:
     findings: list[Finding] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     """Videos, shards, and rows per data table that were checked."""
+    unreferenced: int = 0
+    """Files on disk that no version of a table names: nothing is wrong with them."""
+    unreferenced_bytes: int = 0
 
     @property
     def sound(self) -> bool:
@@ -61,7 +68,9 @@ class VerifyReport:
         self.counts[what] = self.counts.get(what, 0) + number
 
 
-def verify(output: str, group_frames: int = GROUP_FRAMES) -> VerifyReport:
+def verify(
+    output: str, group_frames: int = GROUP_FRAMES, as_of: str | datetime.datetime | None = None
+) -> VerifyReport:
     """Audit an output; works while a run is writing.
 
     Checks that every sampled frame of every shard that landed is in `frames` exactly once, with
@@ -69,50 +78,30 @@ def verify(output: str, group_frames: int = GROUP_FRAMES) -> VerifyReport:
     one embedding each; that boxes are numbered, finite and inside their frame and scores are
     between 0 and 1; that `shards` agrees with the rows; that every shard of a video that is ok
     has landed whole, and that whatever a partial one lacks is in `failures`. Superseded analyses
-    and contents are checked like the current ones.
+    and contents are checked like the current ones, but for analyses that are being removed.
+
+    With `as_of` the tables are looked at as they were then (see `history.open_store`).
+
+    First of all the files that the tables' logs name are there, of the size that the log says,
+    and can be opened; where one is not, rows are not looked at.
 
     Raises UsageError where `output` holds no tables.
     """
-    store = Store(output)
-    if not store.exists("videos"):
+    if not Store(output).exists("videos"):
         raise UsageError(f"{output} is no frameledger output: it has no table videos")
+    store = open_store(output, as_of)
     report = VerifyReport()
     try:
         with damage_is_said(store):
             audit = _Audit(store, report)
-            for low, high in _groups(audit.data["indexes"], group_frames):
+            if report.findings:
+                return report
+            for low, high in groups_of(audit.data["indexes"], group_frames):
                 audit.check(low, high)
             audit.check_videos()
     except DamagedOutput as error:
         report.findings.append(Finding("output", None, str(error)))
     return report
-
-
-def _groups(indexes: ds.Dataset, most: int) -> Iterator[tuple[str | None, str | None]]:
-    """Bounds (above, up to) on video_id that cover all ids there may be, `most` frames each."""
-    rows = read_table(indexes, ["video_id", "frame_count"]).sort_by("video_id")
-    ids = rows.column("video_id")
-    frames = np.cumsum(rows.column("frame_count").to_numpy())
-    low: str | None = None
-    done = 0
-    while len(frames) and frames[-1] - done > most:
-        at = max(int(np.searchsorted(frames, done + most, "right")) - 1, 0)
-        if low is not None and ids[at].as_py() <= low:
-            at = int(np.searchsorted(frames, done, "right"))  # one video longer than a group
-        if at >= len(ids) - 1:
-            break
-        high = ids[at].as_py()
-        yield low, high
-        low, done = high, int(frames[at])
-    yield low, None
-
-
-def _between(low: str | None, high: str | None) -> pc.Expression | None:
-    wanted = None if low is None else pc.field("video_id") > low
-    if high is not None:
-        below = pc.field("video_id") <= high
-        wanted = below if wanted is None else wanted & below
-    return wanted
 
 
 class _Audit:
@@ -123,9 +112,15 @@ class _Audit:
         # In the reverse order of commits: whatever the first ones name, the later ones have.
         order = ("videos", "shards", *reversed(DATA_TABLES), "failures", "indexes")
         snapshots = {name: store.open(name) for name in order}
+        for name in (name for name in TABLES if store.exists(name)):
+            self._check_files(store, name, snapshots.get(name) or store.open(name))
+        if report.findings:
+            return
         self.data = {name: store.dataset(name, snapshots[name]) for name in order}
         self._lag = find_lag(store, snapshots).rows
-        self._analyses = {a.fingerprint: a for a in read_analyses(store)}
+        known = analyses_in(snapshots[table] for table in DATA_TABLES)
+        self._leaving = {a.fingerprint for a in known if a.leaving}
+        self._analyses = {a.fingerprint: a for a in known if not a.leaving}
         self._complete: dict[str, set[bytes]] = {f: set() for f in self._analyses}
         self._part: dict[str, dict[bytes, tuple[set[int], int]]] = {}
         """Of videos that are not whole: the shards that have landed, and of how many."""
@@ -134,13 +129,23 @@ class _Audit:
         """Videos of which frames could not be decoded."""
         for table in DATA_TABLES:
             there = {partition["analysis"] for partition in snapshots[table].partitions()}
-            for name in sorted(there - set(self._analyses)):
+            for name in sorted(there - set(self._analyses) - self._leaving):
                 what = "rows of an analysis that the output does not know"
                 self.report.findings.append(Finding(table, None, what, analysis=name))
 
+    def _check_files(self, store: Store, table: str, snapshot: DeltaTable) -> None:
+        for path, wrong in damaged_files(store, table, snapshot):
+            what = f"{path}: {wrong}; bring it back from a copy"
+            self.report.findings.append(Finding(table, None, what))
+        if store.is_past:
+            return
+        orphaned = unnamed_files(store, table, snapshot).orphaned
+        self.report.unreferenced += len(orphaned)
+        self.report.unreferenced_bytes += sum(size_of(store, table, path) for path in orphaned)
+
     def check(self, low: str | None, high: str | None) -> None:
         """All tables for the videos with low < video_id <= high."""
-        between = _between(low, high)
+        between = ids_between(low, high)
         group = Group(self._indexes(between))
         self.report.count("videos", len(group.ids))
         self._frame_counts |= {_short(i.video_id): i.frame_count for i in group.indexes}
@@ -206,6 +211,8 @@ class _Audit:
         rows = pa.concat_tables(
             [read_table(self.data["shards"], None, between).cast(plain("shards")), lag]
         )
+        leaving = pa.array(sorted(self._leaving), pa.string())
+        rows = rows.filter(pc.invert(pc.is_in(rows.column("analysis"), leaving)))
         self.report.count("shards", len(rows))
         ids = rows.column("shard_id").to_pylist()
         first: dict[str, int] = {}
@@ -299,7 +306,7 @@ class _Audit:
         if status == "ok" and short in self._lacking:
             yield f"{uri} is ok, but some of its frames could not be decoded", None
         for name in row["analyses"] if count else ():
-            if short in self._complete.get(name, ()):
+            if name in self._leaving or short in self._complete.get(name, ()):
                 continue
             if status == "ok":
                 yield f"{uri} is ok, but not all of its shards have landed", name

@@ -14,9 +14,6 @@ from pipeline.ledger.schema import TABLES
 from pipeline.ledger.store import Store
 from pipeline.ledger.verify import verify
 
-WITH_GC = False
-"""Whether `frameledger gc` is there to take away what a crash left."""
-
 VARYING = ("run_id", "recorded_at")
 """Columns that differ from run to run."""
 KEYS = {

@@ -73,8 +73,7 @@ class Play:
             self._check_tables()
             if self.result.lost and self.round.retry:
                 self._retry()
-            if checker.WITH_GC:
-                self._gc()
+            self._gc()
         except Exception as error:
             # The campaign goes on: a round that the checker cannot read is one that failed.
             self._wrong(f"the checker: {type(error).__name__}: {error}")

@@ -15,10 +15,14 @@ from hypothesis import strategies as st
 from pipeline.errors import UsageError
 from pipeline.ledger.audit import Finding
 from pipeline.ledger.books import Books
+from pipeline.ledger.delta import read_analyses
+from pipeline.ledger.gc import gc
+from pipeline.ledger.groups import groups_of
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.status import status
 from pipeline.ledger.store import Store
-from pipeline.ledger.verify import _groups, verify
+from pipeline.ledger.superseded import mark_leaving
+from pipeline.ledger.verify import verify
 from pipeline.records import VideoOutcome
 from tests.ledger.corpus import (
     DETECTOR,
@@ -228,7 +232,7 @@ def test_ok_before_its_shards(tmp_path) -> None:
     assert all("/videos/a.mp4 is ok, but" in str(finding) for finding in found)
 
 
-def test_findings_do_not_depend_on_the_groups(output: str) -> None:
+def test_findings_do_not_depend_on_thegroups_of(output: str) -> None:
     _delete(output, "frames", "frame_index = 4")
     whole, parts = verify(output), verify(output, group_frames=1)
     assert sorted(map(str, whole.findings)) == sorted(map(str, parts.findings))
@@ -245,7 +249,7 @@ def test_groups_cover_every_id_once(counts: list[int], most: int) -> None:
     table = pa.table(
         {"video_id": pa.array(ids, pa.string()), "frame_count": pa.array(counts, "i8")}
     )
-    bounds = list(_groups(ds.dataset(table), most))
+    bounds = list(groups_of(ds.dataset(table), most))
     assert bounds[0][0] is None
     assert bounds[-1][1] is None
     assert [high for _, high in bounds[:-1]] == [low for low, _ in bounds[1:]]
@@ -285,20 +289,59 @@ def _cut_file(output: str, table: str) -> None:
     path.write_bytes(path.read_bytes()[:40])
 
 
+def _grow_file(output: str, table: str) -> None:
+    with _file(output, table).open("ab") as file:
+        file.write(b"more")
+
+
+def _spoil_file(output: str, table: str) -> None:
+    path = _file(output, table)
+    path.write_bytes(b"x" * path.stat().st_size)
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda o: _remove_file(o, "frames"), "missing or broken"),
-        (lambda o: _cut_file(o, "shards"), "missing or broken"),
-        (lambda o: shutil.rmtree(Path(o) / "embeddings"), "table embeddings is missing"),
-        (lambda o: shutil.rmtree(Path(o) / "frames" / "_delta_log"), "table frames is missing"),
+        (_remove_file, "the file is missing"),
+        (_cut_file, "the file has 40 bytes, "),
+        (_grow_file, "according to the log"),
+        (_spoil_file, "the file cannot be opened"),
     ],
 )
-def test_a_damaged_output_is_said_in_one_line(output: str, damage, said: str) -> None:
-    damage(output)
-    (finding, *_) = [f for f in verify(output).findings if f.table == "output"]
-    assert said in str(finding)
+@pytest.mark.parametrize("table", ["frames", "shards", "videos"])
+def test_a_damaged_file_is_named(output: str, table: str, damage, said: str) -> None:
+    path = _file(output, table)
+    damage(output, table)
+    (finding,) = verify(output).findings
+    assert finding.table == table
+    assert str(path.relative_to(output)) in finding.what
+    assert said in finding.what
     assert "\n" not in str(finding)
+
+
+@pytest.mark.parametrize("folder", ["embeddings", "frames/_delta_log"])
+def test_a_table_that_is_gone_is_said_in_one_line(output: str, folder: str) -> None:
+    shutil.rmtree(Path(output) / folder)
+    (finding,) = verify(output).findings
+    assert finding.table == "output"
+    assert f"table {folder.split('/')[0]} is missing" in str(finding)
+
+
+def test_files_that_no_version_names_are_counted(output: str) -> None:
+    (Path(Store(output).uri("frames")) / "part-9.parquet").write_bytes(b"123")
+    gc(output)  # what it supersedes is still named by earlier versions
+    report = verify(output)
+    assert (report.findings, report.unreferenced, report.unreferenced_bytes) == ([], 1, 3)
+
+
+def test_an_analysis_that_is_being_removed_is_not_looked_at(output: str) -> None:
+    store = Store(output)
+    detector = next(a for a in read_analyses(store) if a.name == "detector")
+    assert mark_leaving(store, detector)
+    _delete(output, "shards", f"analysis = '{DETECTOR.fingerprint}'")
+    report = verify(output)
+    assert report.findings == []
+    assert "detections" not in report.counts
 
 
 def test_no_rows_are_written_where_a_table_is_gone(output: str) -> None:

@@ -1,0 +1,211 @@
+"""Removing what nobody reads any more: superseded analyses, and contents that no file has.
+
+Once rows and their `shards` are gone, a writer that brings the same shards again is let in: what
+landed before it began, it knows from `shards` alone (see `delta.Appender`).
+
+    analysis    marked as leaving (runs refuse it), rows, shards, failures, videos, forgotten
+    content     shards, rows, failures, indexes, videos
+
+Cut anywhere, the same call goes on where the last one ended: the mark and the rows of `videos`
+that tell of a content go last.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from deltalake import DeltaTable
+
+from pipeline.errors import RunAborted
+from pipeline.ledger.books import latest_rows
+from pipeline.ledger.catchup import catch_up, note_covers
+from pipeline.ledger.delta import (
+    ANALYSIS_KEY,
+    RecordedAnalysis,
+    analyses_in,
+    newest_analyses,
+    read_analyses,
+)
+from pipeline.ledger.keys import keys_of
+from pipeline.ledger.rewrite import Part, Swap, parts_of, rewrite
+from pipeline.ledger.scan import read_table
+from pipeline.ledger.schema import DATA_TABLES
+from pipeline.ledger.store import Store
+
+TRIES = 10
+_CONTENT_ORDER = ("shards", *reversed(DATA_TABLES), "failures", "indexes", "videos")
+
+
+@dataclass(frozen=True)
+class Superseded:
+    """What could go."""
+
+    analyses: tuple[RecordedAnalysis, ...]
+    contents: tuple[str, ...]
+    """video_ids."""
+
+
+def find_superseded(store: Store) -> Superseded:
+    """Analyses that no newest one needs, and contents of which every file has another one now.
+
+    A file that could not be read the last time keeps its content: it may come back.
+    """
+    known = read_analyses(store)
+    newest = newest_analyses(known).values()
+    kept = {a.fingerprint for a in newest} | {str(a.identity.get("frames")) for a in newest}
+    old = tuple(a for a in known if a.leaving or a.fingerprint not in kept)
+    return Superseded(old, tuple(_old_contents(store)))
+
+
+def _old_contents(store: Store) -> list[str]:
+    columns = ["uri", "video_id", "recorded_at"]
+    rows = read_table(store.dataset("videos", store.open("videos")), columns)
+    newest = latest_rows(keys_of(rows.column("uri")), rows.column("recorded_at"))
+    now = rows.take(pa.array(newest))
+    ids = rows.column("video_id")
+    unread = now.filter(now.column("video_id").is_null()).column("uri")
+    kept = rows.filter(pc.is_in(rows.column("uri"), unread)).column("video_id")
+    stay = pa.chunked_array([*now.column("video_id").chunks, *kept.chunks], pa.string()).unique()
+    return sorted(ids.filter(pc.invert(pc.is_in(ids, stay))).drop_null().unique().to_pylist())
+
+
+# -- analyses ------------------------------------------------------------------------------
+
+
+def analysis_parts(store: Store, analysis: RecordedAnalysis) -> dict[str, list[Part]]:
+    """The files, per table, that hold nothing but rows of the analysis."""
+    mine = (("analysis", analysis.fingerprint),)
+    return {
+        table: [part for part in parts_of(store.open(table)) if part.partition == mine]
+        for table in (analysis.table, "shards")
+    }
+
+
+def drop_analysis(
+    store: Store, analysis: RecordedAnalysis, still: Callable[[], bool] = lambda: True
+) -> bool:
+    """Remove an analysis from all tables. No run may be writing.
+
+    `still` is asked once the analysis is marked, which keeps runs out that begin from then on: it
+    says whether none has begun just before. Returns False where one has, or wants the analysis.
+    """
+    if not analysis.leaving and not mark_leaving(store, analysis):
+        return False
+    if not still():
+        mark_leaving(store, replace(analysis, leaving=True), leaving=False)
+        return False
+    note = note_covers(catch_up(store).covers)
+    for table in (analysis.table, "shards"):
+        _remove_partition(store, analysis, table, note if table == "shards" else None)
+    fingerprint = analysis.fingerprint
+    of_failures = pc.field("analysis") == fingerprint
+    _change(store, "failures", of_failures, lambda rows: _without(rows, "analysis", [fingerprint]))
+    # Lists cannot be filtered on: every file of `videos` is looked at.
+    _change(store, "videos", None, lambda rows: _unnamed(rows, fingerprint))
+    _forget(store, analysis)
+    return True
+
+
+def mark_leaving(store: Store, analysis: RecordedAnalysis, leaving: bool = True) -> bool:
+    """Say that an analysis' rows are about to be removed, or are not after all.
+
+    Returns False where the analysis is not as it was given: a run wants it again. Raises
+    CommitFailedError where another writer changes the table's properties meanwhile.
+    """
+    snapshot = store.open(analysis.table)
+    if analysis not in analyses_in([snapshot]):
+        return False
+    value = {k: v for k, v in vars(analysis).items() if k != "fingerprint"} | {"leaving": leaving}
+    _set_analysis(snapshot, analysis, json.dumps(value, sort_keys=True))
+    return True
+
+
+def _forget(store: Store, analysis: RecordedAnalysis) -> None:
+    """The last step of removing an analysis: the output does not know it any more."""
+    _set_analysis(store.open(analysis.table), analysis, "")
+
+
+def _set_analysis(snapshot: DeltaTable, analysis: RecordedAnalysis, text: str) -> None:
+    key = ANALYSIS_KEY + analysis.fingerprint
+    snapshot.alter.set_table_properties({key: text}, raise_if_not_exists=False)
+
+
+def _remove_partition(store: Store, analysis: RecordedAnalysis, table: str, note: object) -> None:
+    for _ in range(TRIES):
+        parts = analysis_parts(store, analysis)[table]
+        if not parts or Swap(store, table, parts).commit(data_change=True, note=note):
+            return
+    raise RunAborted(f"output {store.root}: table {table} is rewritten by others all the time")
+
+
+def _unnamed(rows: pa.Table, fingerprint: str) -> pa.Table:
+    at = rows.schema.get_field_index("analyses")
+    lists = [
+        None if names is None else [name for name in names if name != fingerprint]
+        for names in rows.column("analyses").to_pylist()
+    ]
+    return rows.set_column(at, rows.schema.field(at), pa.array(lists, rows.schema.field(at).type))
+
+
+# -- contents ------------------------------------------------------------------------------
+
+
+def count_contents(store: Store, contents: Iterable[str]) -> dict[str, int]:
+    """Rows per table that speak of the contents."""
+    wanted = pc.field("video_id").isin(pa.array(contents, pa.string()))
+    counts = {}
+    for table in _CONTENT_ORDER:
+        dataset = store.dataset(table, store.open(table))
+        counts[table] = read_table(dataset, ["video_id"], wanted).num_rows
+    return {table: count for table, count in counts.items() if count}
+
+
+def drop_contents(store: Store, contents: Iterable[str]) -> None:
+    """Remove all rows of the contents. No run may be writing."""
+    ids = list(contents)
+    if not ids:
+        return
+    note = note_covers(catch_up(store).covers)
+    wanted = pc.field("video_id").isin(pa.array(ids, pa.string()))
+    for table in _CONTENT_ORDER:
+        covers = note if table == "shards" else None
+        _change(store, table, wanted, lambda rows: _without(rows, "video_id", ids), covers)
+
+
+def _without(rows: pa.Table, column: str, values: list[str]) -> pa.Table:
+    gone = pc.is_in(rows.column(column), pa.array(values, pa.string()))
+    return rows.filter(pc.invert(gone))
+
+
+def _change(
+    store: Store,
+    table: str,
+    wanted: pc.Expression | None,
+    change: Callable[[pa.Table], pa.Table],
+    note: object = None,
+) -> None:
+    """Rewrite the files that hold rows which match `wanted`, in one commit."""
+    for _ in range(TRIES):
+        snapshot = store.open(table)
+        dataset = store.dataset(table, snapshot)
+        held = {
+            fragment.path
+            for fragment in dataset.get_fragments(filter=wanted)
+            if _matches(dataset, fragment, wanted)
+        }
+        bins = [[part] for part in parts_of(snapshot) if part.path in held]
+        if not bins or rewrite(store, table, snapshot, bins, change, note=note) is not None:
+            return
+    raise RunAborted(f"output {store.root}: table {table} is rewritten by others all the time")
+
+
+def _matches(dataset: ds.Dataset, fragment: ds.Fragment, wanted: pc.Expression | None) -> bool:
+    if wanted is None:
+        return True
+    one = ds.FileSystemDataset([fragment], dataset.schema, dataset.format, dataset.filesystem)
+    return bool(read_table(one, [dataset.schema.names[0]], wanted).num_rows)
