@@ -82,7 +82,8 @@ def _print_problems(problems: tuple[dict[str, object], ...], videos: int) -> Non
     for problem in problems[:SHOWN_PROBLEMS]:
         frames = ""
         if problem["first_frame"] is not None:
-            frames = f" frames {problem['first_frame']}-{problem['last_frame']}"
+            last = problem["last_frame"]
+            frames = f" frames {problem['first_frame']}-{'' if last is None else last}"
         uri = _printable(str(problem["uri"]))
         print(f"failed   {uri}{frames}: {problem['stage']}: {problem['reason']}")
     if len(problems) > SHOWN_PROBLEMS:

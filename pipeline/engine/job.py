@@ -8,7 +8,7 @@ from pipeline.config import Config
 from pipeline.records import Analysis
 from pipeline.sources.plan import Grid
 
-FRAMES_SEMANTICS = 1
+FRAMES_SEMANTICS = 2
 """Version of what an index and a decode mean; raised when the same file would give other rows."""
 
 

@@ -380,6 +380,7 @@ class Tracker:
 
 def _damage(source: Source, index: VideoIndex) -> Failure:
     """Of the frames behind the last, as far as the header tells how many there were."""
+    # Where no header says how many frames there were, the range is open at its end.
     more = index.expected_frames > index.frame_count
     return Failure(
         uri=source.uri,
@@ -387,6 +388,6 @@ def _damage(source: Source, index: VideoIndex) -> Failure:
         stage="index",
         reason=index.damage,
         video_id=index.video_id,
-        first_frame=index.frame_count if more else None,
+        first_frame=index.frame_count,
         last_frame=index.expected_frames - 1 if more else None,
     )

@@ -178,6 +178,7 @@ class Appender:
                     return Appended(frozenset(landed & ours), frozenset(landed - ours), None)
                 ours = set(due)
                 data = _sorted(self._spec, [rows[i] for i in due])
+                self._store.check_room(data.nbytes)
                 write(snapshot, self._spec, data, due, metadata(due))
                 return Appended(frozenset(due), frozenset(landed), snapshot.version())
             except SchemaMismatchError as error:

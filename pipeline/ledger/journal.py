@@ -112,7 +112,7 @@ def journals(root: str) -> list[str]:
     """Runs of which a journal is left."""
     try:
         return sorted(entry.name for entry in os.scandir(Path(root) / FOLDER) if entry.is_dir())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 

@@ -188,7 +188,7 @@ def began_at(root: str, run_id: str) -> float:
 def _runs(root: str) -> list[str]:
     try:
         return sorted(entry.name for entry in os.scandir(Path(root) / FOLDER) if entry.is_dir())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 

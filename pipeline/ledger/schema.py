@@ -86,7 +86,7 @@ _PTS_S = ("pts_s", "f64", "presentation time in seconds")
 _STAMP = ("stamp", "s", "what the file's bytes are known by without reading them: size:mtime_ns")
 _RECORDED = ("recorded_at", "time", "when the row was written, UTC")
 _FIRST = ("first_frame", "i64", "first sampled frame of the range, inclusive")
-_LAST = ("last_frame", "i64", "last sampled frame of the range, inclusive")
+_LAST = ("last_frame", "i64", "last sampled frame of the range, inclusive; null: not known")
 
 VIDEOS = TableSpec(
     name="videos",

@@ -51,8 +51,9 @@ def test_02_truncated_where_decoders_stop_without_an_error(folder, name):
     failure = outcome.rows("failures", path)[-1]
     assert (failure["stage"], failure["attempts"]) == ("index", 1)
     assert failure["video_id"] == video["video_id"]
-    if path.suffix == ".mp4":
-        assert (failure["first_frame"], failure["last_frame"]) == (len(rows), 59)
+    # Only mp4 says how many frames there were.
+    last = 59 if path.suffix == ".mp4" else None
+    assert (failure["first_frame"], failure["last_frame"]) == (len(rows), last)
     if path.suffix == ".mkv":
         assert "s of 2.00 s" in failure["reason"]
     assert outcome.summary.exit_code == 3

@@ -25,7 +25,7 @@ from pipeline.ledger.reader import Ledger
 from pipeline.ledger.rewrite import Part, parts_of, rewrite, statistics
 from pipeline.ledger.schema import TABLES
 from pipeline.ledger.store import Store
-from pipeline.ledger.superseded import guarding, mark_leaving
+from pipeline.ledger.superseded import mark_leaving
 from pipeline.ledger.verify import verify
 from pipeline.records import Analysis, VideoOutcome
 from tests.ledger.corpus import (
@@ -351,20 +351,6 @@ def test_an_analysis_that_is_being_removed_is_refused_until_it_is(tmp_path) -> N
     with open_writer(output, "4") as writer:
         write_video(writer, "a")
     assert verify(output).findings == []
-
-
-def test_guards_are_those_that_still_keep_out(tmp_path) -> None:
-    output = str(tmp_path / "o")
-    with open_writer(output) as writer:
-        write_video(writer, "a")
-    store = Store(output)
-    mine = guarding(store, "embeddings", lambda name: name.startswith(EMBEDDER.fingerprint))
-    assert len(mine) == len(make_tasks("a"))
-    snapshot = store.open("embeddings")
-    assert rewrite(store, "embeddings", snapshot, [parts_of(snapshot)], expire=mine[:1]) is not None
-    assert guarding(store, "embeddings", lambda _: True) == mine[1:]
-    assert store.open("embeddings").transaction_version(mine[0]) is None
-    assert store.open("embeddings").transaction_version(mine[1]) == 1
 
 
 def test_two_rewrites_of_the_same_files_land_once(busy: str) -> None:
