@@ -55,16 +55,21 @@ def run(
     from pipeline.ledger.leases import Lease
 
     job = make_job(config, str(output), engine)
-    take_over(job.output)
-    corpus = open_corpus(job, inputs, retry_failed=retry_failed)
     stats = RunStats()
     if job.config.decode.backend == "opencv":
         note = "decode.backend = opencv: frames are numbered as OpenCV delivers them, not exactly"
-        stats.notes[note] = 1
+        stats.note(note)
     lease = Lease(job.output, job.run_id, ",".join(job.by_fingerprint()))
-    tracker = Tracker(corpus, stats, limit, lease)
     watch = progress.watching(stats) if progress is not None else nullcontext()
     with watch, closing(lease):
+        if os.path.isdir(job.output):
+            # Before the books are read: nobody takes rows away that they speak of.
+            lease.open()
+            take_over(job.output, job.run_id)
+        corpus = open_corpus(job, inputs, retry_failed=retry_failed)
+        if retry_failed and _take_back_quarantined(job, corpus, stats):
+            corpus = open_corpus(job, inputs, retry_failed=True)
+        tracker = Tracker(corpus, stats, limit, lease)
         first = tracker.first_due()
         if first is not None:
             with _recorded(job, corpus, stats):
@@ -73,7 +78,7 @@ def run(
     if not corpus.counts:
         raise UsageError(nothing_in(corpus))
     if left_out:
-        stats.notes[left_out] = 1
+        stats.note(left_out)
     _make_current(job)
     return summarize(job, tracker)
 
@@ -147,15 +152,41 @@ def _make_current(job: Job) -> None:
         record_analyses(store, job.analyses, job.run_id)
 
 
-def take_over(output: str) -> None:
-    """Commit what runs that died have left behind, before anything is planned."""
+def take_over(output: str, run_id: str) -> None:
+    """Put right what runs that died have left behind, before anything is planned."""
     from pipeline.ledger.adopt import adopt, has_left
     from pipeline.ledger.leases import dead_runs, forget, live_runs
+    from pipeline.ledger.reopen import finish_reopening
+    from pipeline.ledger.store import Store
 
     if has_left(output):
         adopt(output, live_runs(output))
-    for run_id in dead_runs(output):
-        forget(output, run_id)
+    finish_reopening(Store(output), run_id)
+    for dead in dead_runs(output):
+        forget(output, dead)
+
+
+def _take_back_quarantined(job: Job, corpus: Corpus, stats: RunStats) -> bool:
+    """Whether shards were taken back of which clips had been given up, to be tried again."""
+    from pipeline.ledger.reopen import find_reopening, reopen
+    from pipeline.ledger.store import Store
+
+    books, frames = corpus.books, job.analyses[0].fingerprint
+    if not books.any_quarantined(frames):
+        return False
+    lost = {
+        candidate.video_id: books.quarantined(candidate.video_id, frames)
+        for candidate in corpus.candidates()
+        if candidate.video_id is not None and candidate.state != "changed"
+    }
+    store = Store(job.output)
+    what = find_reopening(store, frames, {v: r for v, r in lost.items() if r})
+    if what is None:
+        return False
+    if not reopen(store, what, job.run_id):
+        stats.note("quarantined clips wait for a --retry-failed without another run beside it")
+        return False
+    return True
 
 
 def make_job(config: Config | str | Path, output: str, engine: str | None = None) -> Job:

@@ -101,6 +101,10 @@ class Books:
         analysis `frames` landed."""
         return self._quarantined.get((video_id, frames), set())
 
+    def any_quarantined(self, frames: str) -> bool:
+        """Whether any clip was, in any video."""
+        return any(analysis == frames for _, analysis in self._quarantined)
+
     def index(self, video_id: str) -> VideoIndex | None:
         """The video's index as it was committed, None where there is none."""
         return self._indexes.read(video_id)

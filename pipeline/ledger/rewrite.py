@@ -41,6 +41,7 @@ from pipeline.ledger.schema import TABLES, TableSpec, plain
 from pipeline.ledger.store import Store
 
 SWAP_TRIES = 20
+TRIES = 10
 
 
 @dataclass(frozen=True)
@@ -250,3 +251,32 @@ def rewrite(
         raise
     landed = swap.commit(data_change=change is not None, note=note)
     return swap.new if landed else None
+
+
+def change_rows(
+    store: Store,
+    table: str,
+    wanted: pc.Expression | None,
+    change: Callable[[pa.Table], pa.Table],
+    note: object = None,
+) -> None:
+    """Rewrite the files that hold rows which match `wanted`, in one commit."""
+    for _ in range(TRIES):
+        snapshot = store.open(table)
+        dataset = store.dataset(table, snapshot)
+        held = {
+            fragment.path
+            for fragment in dataset.get_fragments(filter=wanted)
+            if _matches(dataset, fragment, wanted)
+        }
+        bins = [[part] for part in parts_of(snapshot) if part.path in held]
+        if not bins or rewrite(store, table, snapshot, bins, change, note=note) is not None:
+            return
+    raise RunAborted(f"output {store.root}: table {table} is rewritten by others all the time")
+
+
+def _matches(dataset: ds.Dataset, fragment: ds.Fragment, wanted: pc.Expression | None) -> bool:
+    if wanted is None:
+        return True
+    one = ds.FileSystemDataset([fragment], dataset.schema, dataset.format, dataset.filesystem)
+    return bool(read_table(one, [dataset.schema.names[0]], wanted).num_rows)

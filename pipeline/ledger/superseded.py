@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
 from pipeline.errors import RunAborted
@@ -32,12 +31,11 @@ from pipeline.ledger.delta import (
     read_analyses,
 )
 from pipeline.ledger.keys import keys_of
-from pipeline.ledger.rewrite import Part, Swap, parts_of, rewrite
+from pipeline.ledger.rewrite import TRIES, Part, Swap, change_rows, parts_of
 from pipeline.ledger.scan import read_table
 from pipeline.ledger.schema import DATA_TABLES
 from pipeline.ledger.store import Store
 
-TRIES = 10
 _CONTENT_ORDER = ("shards", *reversed(DATA_TABLES), "failures", "indexes", "videos")
 
 
@@ -104,9 +102,11 @@ def drop_analysis(
         _remove_partition(store, analysis, table, note if table == "shards" else None)
     fingerprint = analysis.fingerprint
     of_failures = pc.field("analysis") == fingerprint
-    _change(store, "failures", of_failures, lambda rows: _without(rows, "analysis", [fingerprint]))
+    change_rows(
+        store, "failures", of_failures, lambda rows: _without(rows, "analysis", [fingerprint])
+    )
     # Lists cannot be filtered on: every file of `videos` is looked at.
-    _change(store, "videos", None, lambda rows: _unnamed(rows, fingerprint))
+    change_rows(store, "videos", None, lambda rows: _unnamed(rows, fingerprint))
     _forget(store, analysis)
     return True
 
@@ -174,38 +174,9 @@ def drop_contents(store: Store, contents: Iterable[str]) -> None:
     wanted = pc.field("video_id").isin(pa.array(ids, pa.string()))
     for table in _CONTENT_ORDER:
         covers = note if table == "shards" else None
-        _change(store, table, wanted, lambda rows: _without(rows, "video_id", ids), covers)
+        change_rows(store, table, wanted, lambda rows: _without(rows, "video_id", ids), covers)
 
 
 def _without(rows: pa.Table, column: str, values: list[str]) -> pa.Table:
     gone = pc.is_in(rows.column(column), pa.array(values, pa.string()))
     return rows.filter(pc.invert(gone))
-
-
-def _change(
-    store: Store,
-    table: str,
-    wanted: pc.Expression | None,
-    change: Callable[[pa.Table], pa.Table],
-    note: object = None,
-) -> None:
-    """Rewrite the files that hold rows which match `wanted`, in one commit."""
-    for _ in range(TRIES):
-        snapshot = store.open(table)
-        dataset = store.dataset(table, snapshot)
-        held = {
-            fragment.path
-            for fragment in dataset.get_fragments(filter=wanted)
-            if _matches(dataset, fragment, wanted)
-        }
-        bins = [[part] for part in parts_of(snapshot) if part.path in held]
-        if not bins or rewrite(store, table, snapshot, bins, change, note=note) is not None:
-            return
-    raise RunAborted(f"output {store.root}: table {table} is rewritten by others all the time")
-
-
-def _matches(dataset: ds.Dataset, fragment: ds.Fragment, wanted: pc.Expression | None) -> bool:
-    if wanted is None:
-        return True
-    one = ds.FileSystemDataset([fragment], dataset.schema, dataset.format, dataset.filesystem)
-    return bool(read_table(one, [dataset.schema.names[0]], wanted).num_rows)
