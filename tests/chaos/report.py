@@ -16,7 +16,7 @@ def line_of(result: Result) -> str:
     if round_.kills:
         parts.append(f"{len(result.hits)} of {len(round_.kills)} kills hit")
     if result.lost:
-        parts.append(f"given up {len(result.lost.shards) + len(result.lost.uris)}")
+        parts.append(f"given up {len(result.lost)}")
     return f"{'FAILED' if result.wrong else 'ok':6}  {'; '.join(parts)}; {result.seconds:.1f} s"
 
 

@@ -223,9 +223,7 @@ class Play:
         if mark.stage == "index":
             return GivenUp(uris=frozenset([self.corpus.path(mark.video)]))
         video_id = self.corpus.video_id(mark.video)
-        shards = {
-            (video_id, row["shard_index"])
-            for row in self.truth.rows("shards").to_pylist()
-            if row["video_id"] == video_id and row["first_frame"] <= mark.frame <= row["last_frame"]
-        }
-        return GivenUp(shards=frozenset(shards))
+        rows = self.truth.rows("frames").to_pylist()
+        mine = {r["frame_index"]: r["clip_index"] for r in rows if r["video_id"] == video_id}
+        clip = [frame for frame, number in mine.items() if number == mine[mark.frame]]
+        return GivenUp(clips=frozenset([(video_id, min(clip), max(clip))]))
