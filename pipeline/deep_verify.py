@@ -27,8 +27,8 @@ from pipeline.compare import compare_boxes, compare_embeddings, differences
 from pipeline.config import Config
 from pipeline.engine.job import Job, analyses_of
 from pipeline.errors import UsageError, VideoError
+from pipeline.ledger.analyses import RecordedAnalysis, newest_analyses
 from pipeline.ledger.audit import Finding
-from pipeline.ledger.delta import RecordedAnalysis, newest_analyses
 from pipeline.ledger.reader import Ledger
 from pipeline.records import Analysis, Clip, ClipResult, Shard, ShardTask, Source, VideoIndex
 from pipeline.sources.discover import stamp_of

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
-    from pipeline.engine.tracker import RunStats
+    from pipeline.engine.stats import RunStats
 
 LINE_EVERY_S = 5.0
 

@@ -18,7 +18,8 @@ from pipeline.summary import RunSummary, summarize
 
 if TYPE_CHECKING:
     from pipeline.engine.job import Job
-    from pipeline.engine.tracker import RunStats, Tracker
+    from pipeline.engine.stats import RunStats
+    from pipeline.engine.tracker import Tracker
     from pipeline.progress import Progress
     from pipeline.resume import Candidate, Corpus
 
@@ -51,7 +52,8 @@ def run(
     Returns the summary. Raises a FrameledgerError with a message for the user where the run
     cannot begin or go on; a video that fails is a `failures` row, not an error.
     """
-    from pipeline.engine.tracker import RunStats, Tracker
+    from pipeline.engine.stats import RunStats
+    from pipeline.engine.tracker import Tracker
     from pipeline.ledger.leases import Lease
 
     job = make_job(config, str(output), engine)
@@ -144,7 +146,7 @@ def _recorded(job: Job, corpus: Corpus, stats: RunStats) -> Iterator[None]:
 
 def _make_current(job: Job) -> None:
     """What this run wanted is what readers see, also where nothing was left to do for it."""
-    from pipeline.ledger.delta import record_analyses
+    from pipeline.ledger.analyses import record_analyses
     from pipeline.ledger.store import Store
 
     store = Store(job.output)

@@ -9,7 +9,8 @@ from pipeline.errors import EXIT_FAILURES, EXIT_OK
 
 if TYPE_CHECKING:
     from pipeline.engine.job import Job
-    from pipeline.engine.tracker import RunStats, Tracker
+    from pipeline.engine.stats import RunStats
+    from pipeline.engine.tracker import Tracker
 
 
 @dataclass(frozen=True)

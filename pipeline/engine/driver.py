@@ -21,7 +21,8 @@ from pipeline.engine.metrics import RunMetrics
 from pipeline.engine.recovery import Recovery
 from pipeline.engine.roster import Models, Roster
 from pipeline.engine.sizing import Sizing, clip_bytes
-from pipeline.engine.tracker import Ack, Tracker
+from pipeline.engine.stats import Ack
+from pipeline.engine.tracker import Tracker
 from pipeline.engine.watchdog import Watchdog
 from pipeline.errors import RunAborted
 from pipeline.records import ShardTask, Source

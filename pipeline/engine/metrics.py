@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ray.util.metrics import Counter, Gauge
 
-from pipeline.engine.tracker import Ack, RunStats
+from pipeline.engine.stats import Ack, RunStats
 
 
 class RunMetrics:

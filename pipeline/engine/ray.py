@@ -27,7 +27,8 @@ from pipeline.engine.lanes import Lane
 from pipeline.engine.metrics import RunMetrics
 from pipeline.engine.roster import Models, Roster
 from pipeline.engine.sizing import Resources, Sizing, size
-from pipeline.engine.tracker import Ack, Report, Tracker
+from pipeline.engine.stats import Ack
+from pipeline.engine.tracker import Report, Tracker
 from pipeline.engine.worker import AnalyzerGroup, Decoder, FusedWorker
 from pipeline.errors import ConfigError, RunAborted, UsageError
 from pipeline.records import ClipPixels, Parcel, ShardEnd, ShardTask, Source, VideoIndex

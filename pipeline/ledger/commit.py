@@ -21,15 +21,10 @@ from types import TracebackType
 import pyarrow as pa
 
 from pipeline.errors import RunAborted
+from pipeline.ledger.analyses import record_analyses
 from pipeline.ledger.books import read_landed
 from pipeline.ledger.catchup import catch_up, note_covers, note_shards
-from pipeline.ledger.delta import (
-    Appended,
-    Appender,
-    commit_notes,
-    create_tables,
-    record_analyses,
-)
+from pipeline.ledger.delta import Appended, Appender, commit_notes, create_tables
 from pipeline.ledger.indexes import index_row
 from pipeline.ledger.journal import Journal, Note, read_journal
 from pipeline.ledger.keys import KeySet

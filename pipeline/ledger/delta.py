@@ -1,4 +1,4 @@
-"""A thin layer on deltalake: tables made once, rows appended once, analyses recorded once.
+"""A thin layer on deltalake: tables made once, rows appended once.
 
 Exactly once works like this: every append names its ids in the metadata of the same atomic commit
 as the rows. A writer reads the ids of the commits that it has not seen, leaves out what has
@@ -22,7 +22,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pyarrow as pa
 from deltalake import (
@@ -39,13 +39,10 @@ from pipeline.errors import RunAborted, UsageError
 from pipeline.ledger.keys import KeySet
 from pipeline.ledger.schema import DATA_TABLES, SCHEMA_VERSION, TABLES, TableSpec, plain
 from pipeline.ledger.store import Store
-from pipeline.records import Analysis
 
 METADATA_KEY = "frameledger"
 """The key of our own JSON in a commit's metadata."""
 _VERSION_KEY = "frameledger.schemaVersion"
-ANALYSIS_KEY = "frameledger.analysis."
-"""What the property of a table begins with that keeps an analysis."""
 
 SMALL_COLUMNS = ("run_id", "video_id", "frame_index", "pts_s")
 """Of tables without dictionaries: columns that repeat all the same, and have statistics."""
@@ -72,23 +69,6 @@ class Appended:
     """They had landed already; their rows were dropped."""
     version: int | None
     """The table's version made by this call, None where everything had landed before."""
-
-
-@dataclass(frozen=True)
-class RecordedAnalysis:
-    """An analysis as the output remembers it."""
-
-    fingerprint: str
-    name: str
-    table: str
-    identity: dict[str, object] = field(hash=False)
-    created_at: str
-    """ISO 8601, UTC: when a run first wanted it."""
-    wanted_at: str
-    """The same: since when it is what runs want. What is read is that of the last run."""
-    run_id: str
-    leaving: bool = False
-    """Its rows are being removed (`superseded`): they are not to be counted on."""
 
 
 def create_tables(store: Store) -> None:
@@ -133,7 +113,7 @@ def _create(store: Store, spec: TableSpec) -> None:
     except (DeltaError, OSError) as error:
         if not store.exists(spec.name):
             raise UsageError(
-                f"output {store.root}: cannot make the table {spec.name}: {_line(error)}"
+                f"output {store.root}: cannot make the table {spec.name}: {one_line(error)}"
             ) from None
 
 
@@ -166,7 +146,7 @@ class Appender:
 
         Raises RunAborted where the store cannot be written (after some tries) or refuses the rows.
         """
-        tries = _Patience(f"output {self._store.root}: cannot write table {self._spec.name}")
+        tries = Patience(f"output {self._store.root}: cannot write table {self._spec.name}")
         ours: set[str] = set()
         while True:
             try:
@@ -182,7 +162,7 @@ class Appender:
                 write(snapshot, self._spec, data, due, metadata(due))
                 return Appended(frozenset(due), frozenset(landed), snapshot.version())
             except SchemaMismatchError as error:
-                raise RunAborted(f"{tries.what}: {_line(error)}") from error
+                raise RunAborted(f"{tries.what}: {one_line(error)}") from error
             except CommitFailedError as error:
                 ours = set()  # refused: another writer's ids are not ours
                 tries.conflict(error)
@@ -292,72 +272,7 @@ def _kept(store: Store, table: str, version: int, key: str) -> Iterator[str]:
                 yield text
 
 
-def record_analyses(store: Store, analyses: Iterable[Analysis], run_id: str) -> None:
-    """Keep what each analysis is, as a property of its table, and that it is the one wanted now.
-
-    Writes nothing where that is known. Raises RunAborted where the store cannot be written, or
-    where rows of an analysis are being removed.
-    """
-    for analysis in analyses:
-        key = ANALYSIS_KEY + analysis.fingerprint
-        value = {
-            "name": analysis.name,
-            "table": analysis.table,
-            "identity": analysis.identity,
-            "created_at": _now_iso(),
-            "wanted_at": _now_iso(),
-            "run_id": run_id,
-        }
-        tries = _Patience(f"output {store.root}: cannot record analysis {analysis.name}")
-        while True:
-            try:
-                snapshot = store.open(analysis.table)
-                known = {a.fingerprint: a for a in analyses_in([snapshot])}
-                if analysis.fingerprint in known:
-                    if known[analysis.fingerprint].leaving:
-                        raise RunAborted(
-                            f"output {store.root}: the rows of {analysis.name} "
-                            f"{analysis.fingerprint} are being removed; end that with "
-                            f"`frameledger gc {store.root} --superseded`, then run this again"
-                        )
-                    if newest_analyses(known.values())[analysis.name].fingerprint in key:
-                        break
-                    value["created_at"] = known[analysis.fingerprint].created_at
-                # A commit of another writer in between is refused, not overwritten.
-                snapshot.alter.set_table_properties(
-                    {key: json.dumps(value, sort_keys=True)}, raise_if_not_exists=False
-                )
-                break
-            except CommitFailedError as error:
-                tries.conflict(error)
-            except (DeltaError, OSError) as error:
-                tries.failure(error)
-
-
-def read_analyses(store: Store) -> list[RecordedAnalysis]:
-    """Every analysis that the output knows, the oldest first."""
-    return analyses_in(store.open(table) for table in DATA_TABLES if store.exists(table))
-
-
-def analyses_in(snapshots: Iterable[DeltaTable]) -> list[RecordedAnalysis]:
-    """The analyses that data tables keep, the oldest first."""
-    found = []
-    for snapshot in snapshots:
-        for key, text in snapshot.metadata().configuration.items():
-            # A property cannot be taken away: that of an analysis whose rows are gone is empty.
-            if key.startswith(ANALYSIS_KEY) and text:
-                value = json.loads(text)
-                found.append(RecordedAnalysis(key.removeprefix(ANALYSIS_KEY), **value))
-    return sorted(found, key=lambda a: (a.created_at, a.fingerprint))
-
-
-def newest_analyses(analyses: Iterable[RecordedAnalysis]) -> dict[str, RecordedAnalysis]:
-    """The analysis of each analyzer name that the last run wanted."""
-    there = (a for a in analyses if not a.leaving)
-    return {a.name: a for a in sorted(there, key=lambda a: (a.wanted_at, a.fingerprint))}
-
-
-class _Patience:
+class Patience:
     """Bounded tries with growing, jittered waits; conflicts and failures are counted apart."""
 
     def __init__(self, what: str) -> None:
@@ -375,17 +290,11 @@ class _Patience:
 
     def _wait(self, count: int, most: int, error: Exception) -> None:
         if count >= most:
-            raise RunAborted(f"{self.what}: {_line(error)} ({count} tries)") from error
+            raise RunAborted(f"{self.what}: {one_line(error)} ({count} tries)") from error
         longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**count)
         time.sleep(random.uniform(0, longest))
 
 
-def _line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # The colours of delta-rs.
     return " ".join(text.split())[:300] or type(error).__name__
-
-
-def _now_iso() -> str:
-    import datetime
-
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")

@@ -20,8 +20,8 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
 from pipeline.errors import UsageError
+from pipeline.ledger.analyses import RecordedAnalysis, analyses_in, newest_analyses
 from pipeline.ledger.books import latest_rows
-from pipeline.ledger.delta import RecordedAnalysis, analyses_in, newest_analyses
 from pipeline.ledger.files import Files
 from pipeline.ledger.history import open_store
 from pipeline.ledger.indexes import read_index

@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import RunAborted
+from pipeline.ledger.analyses import read_analyses
 from pipeline.ledger.catchup import catch_up, note_covers
-from pipeline.ledger.delta import read_analyses
 from pipeline.ledger.leases import live_runs
 from pipeline.ledger.rewrite import change_rows
 from pipeline.ledger.scan import read_table

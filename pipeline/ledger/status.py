@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.ledger.analyses import newest_analyses
 from pipeline.ledger.books import CurrentVideos
 from pipeline.ledger.catchup import find_lag
 from pipeline.ledger.damage import damage_is_said
-from pipeline.ledger.delta import newest_analyses
 from pipeline.ledger.history import open_store
 from pipeline.ledger.keys import SortedKeys, keys_of, order_of
 from pipeline.ledger.reader import Ledger

@@ -21,15 +21,15 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from pipeline.errors import RunAborted
-from pipeline.ledger.books import latest_rows
-from pipeline.ledger.catchup import catch_up, note_covers
-from pipeline.ledger.delta import (
+from pipeline.ledger.analyses import (
     ANALYSIS_KEY,
     RecordedAnalysis,
     analyses_in,
     newest_analyses,
     read_analyses,
 )
+from pipeline.ledger.books import latest_rows
+from pipeline.ledger.catchup import catch_up, note_covers
 from pipeline.ledger.keys import keys_of
 from pipeline.ledger.rewrite import TRIES, Part, Swap, change_rows, parts_of
 from pipeline.ledger.scan import read_table

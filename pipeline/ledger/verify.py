@@ -19,11 +19,11 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from pipeline.errors import UsageError
+from pipeline.ledger.analyses import RecordedAnalysis, analyses_in
 from pipeline.ledger.audit import FRAME_BITS, Finding, FrameFacts, Group, Landed
 from pipeline.ledger.books import latest_rows
 from pipeline.ledger.catchup import find_lag
 from pipeline.ledger.damage import DamagedOutput, damage_is_said
-from pipeline.ledger.delta import RecordedAnalysis, analyses_in
 from pipeline.ledger.groups import groups_of, ids_between
 from pipeline.ledger.history import open_store
 from pipeline.ledger.indexes import index_of

@@ -6,7 +6,7 @@ import urllib.request
 import pytest
 
 from pipeline.engine.metrics import RunMetrics
-from pipeline.engine.tracker import Ack, RunStats
+from pipeline.engine.stats import Ack, RunStats
 
 EXPECTED = {
     ("frames_total",): 64,

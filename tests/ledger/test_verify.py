@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UsageError
+from pipeline.ledger.analyses import read_analyses
 from pipeline.ledger.audit import Finding
 from pipeline.ledger.books import Books
-from pipeline.ledger.delta import read_analyses
 from pipeline.ledger.gc import gc
 from pipeline.ledger.groups import groups_of
 from pipeline.ledger.reader import Ledger

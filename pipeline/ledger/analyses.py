@@ -1,0 +1,106 @@
+"""What each analysis is, kept as a property of the table that it writes to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError, DeltaError
+
+from pipeline.ledger.delta import Patience
+from pipeline.ledger.schema import DATA_TABLES
+from pipeline.ledger.store import Store
+from pipeline.records import Analysis
+
+ANALYSIS_KEY = "frameledger.analysis."
+"""What the property of a table begins with that keeps an analysis."""
+
+
+@dataclass(frozen=True)
+class RecordedAnalysis:
+    """An analysis as the output remembers it."""
+
+    fingerprint: str
+    name: str
+    table: str
+    identity: dict[str, object] = field(hash=False)
+    created_at: str
+    """ISO 8601, UTC: when a run first wanted it."""
+    wanted_at: str
+    """The same: since when it is what runs want. What is read is that of the last run."""
+    run_id: str
+    leaving: bool = False
+    """Its rows are being removed (`superseded`): they are not to be counted on."""
+
+
+def record_analyses(store: Store, analyses: Iterable[Analysis], run_id: str) -> None:
+    """Keep what each analysis is, as a property of its table, and that it is the one wanted now.
+
+    Writes nothing where that is known. Raises RunAborted where the store cannot be written, or
+    where rows of an analysis are being removed.
+    """
+    for analysis in analyses:
+        key = ANALYSIS_KEY + analysis.fingerprint
+        value = {
+            "name": analysis.name,
+            "table": analysis.table,
+            "identity": analysis.identity,
+            "created_at": _now_iso(),
+            "wanted_at": _now_iso(),
+            "run_id": run_id,
+        }
+        tries = Patience(f"output {store.root}: cannot record analysis {analysis.name}")
+        while True:
+            try:
+                snapshot = store.open(analysis.table)
+                known = {a.fingerprint: a for a in analyses_in([snapshot])}
+                if analysis.fingerprint in known:
+                    if known[analysis.fingerprint].leaving:
+                        raise RunAborted(
+                            f"output {store.root}: the rows of {analysis.name} "
+                            f"{analysis.fingerprint} are being removed; end that with "
+                            f"`frameledger gc {store.root} --superseded`, then run this again"
+                        )
+                    if newest_analyses(known.values())[analysis.name].fingerprint in key:
+                        break
+                    value["created_at"] = known[analysis.fingerprint].created_at
+                # A commit of another writer in between is refused, not overwritten.
+                snapshot.alter.set_table_properties(
+                    {key: json.dumps(value, sort_keys=True)}, raise_if_not_exists=False
+                )
+                break
+            except CommitFailedError as error:
+                tries.conflict(error)
+            except (DeltaError, OSError) as error:
+                tries.failure(error)
+
+
+def read_analyses(store: Store) -> list[RecordedAnalysis]:
+    """Every analysis that the output knows, the oldest first."""
+    return analyses_in(store.open(table) for table in DATA_TABLES if store.exists(table))
+
+
+def analyses_in(snapshots: Iterable[DeltaTable]) -> list[RecordedAnalysis]:
+    """The analyses that data tables keep, the oldest first."""
+    found = []
+    for snapshot in snapshots:
+        for key, text in snapshot.metadata().configuration.items():
+            # A property cannot be taken away: that of an analysis whose rows are gone is empty.
+            if key.startswith(ANALYSIS_KEY) and text:
+                value = json.loads(text)
+                found.append(RecordedAnalysis(key.removeprefix(ANALYSIS_KEY), **value))
+    return sorted(found, key=lambda a: (a.created_at, a.fingerprint))
+
+
+def newest_analyses(analyses: Iterable[RecordedAnalysis]) -> dict[str, RecordedAnalysis]:
+    """The analysis of each analyzer name that the last run wanted."""
+    there = (a for a in analyses if not a.leaving)
+    return {a.name: a for a in sorted(there, key=lambda a: (a.wanted_at, a.fingerprint))}
+
+
+def _now_iso() -> str:
+    import datetime
+
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
