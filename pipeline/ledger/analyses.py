@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
 
+from pipeline.errors import RunAborted
 from pipeline.ledger.delta import Patience
 from pipeline.ledger.schema import DATA_TABLES
 from pipeline.ledger.store import Store

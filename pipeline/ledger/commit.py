@@ -22,7 +22,9 @@ import pyarrow as pa
 
 from pipeline.errors import RunAborted
 from pipeline.ledger.analyses import record_analyses
+from pipeline.ledger.assemble import Assembly, Parts
 from pipeline.ledger.books import read_landed
+from pipeline.ledger.buffer import Buffer
 from pipeline.ledger.catchup import catch_up, note_covers, note_shards
 from pipeline.ledger.delta import Appended, Appender, commit_notes, create_tables
 from pipeline.ledger.indexes import index_row
@@ -69,26 +71,6 @@ class WriterStats:
     """Shards (per analysis) that another writer had landed; their rows were dropped here."""
 
 
-@dataclass
-class _Pending:
-    """A shard whose results are still coming."""
-
-    task: ShardTask
-    attempt: int
-    results: list[ClipResult] = field(default_factory=list)
-    end: ShardEnd | None = None
-    nbytes: int = 0
-
-
-@dataclass(frozen=True)
-class _Ready:
-    """One shard of one analysis, as it goes into a table."""
-
-    rows: pa.Table
-    shard: pa.Table
-    """Its row of `shards`."""
-
-
 class LedgerWriter:
     """Buffers results of one run and commits them; used by one thread of one process.
 
@@ -119,15 +101,8 @@ class LedgerWriter:
         self._clock = Clock()
         self._broken = False
 
-        self._pending: dict[str, _Pending] = {}
-        self._ready: dict[str, dict[str, _Ready]] = {table: {} for table in DATA_TABLES}
-        self._shards: dict[str, pa.Table] = {}
-        """Rows of `shards` whose data has landed."""
-        self._indexes: dict[str, pa.Table] = {}
-        self._logs: dict[str, dict[str, list[pa.Table]]] = {"failures": {}, "videos": {}}
-        """Rows that belong to no shard, per table and batch of the journal."""
-        self._nbytes = 0
-        self._waiting_since: float | None = None
+        self._assembly = Assembly()
+        self._buffer = Buffer()
 
         create_tables(self._store)
         # A collector that was started again has the same run_id: its batches must not look landed.
@@ -143,10 +118,10 @@ class LedgerWriter:
         for batch, entry in read_journal(output, run_id):
             self._restore(batch, entry)
         # Only batches that a process has left may have landed before.
-        logs = {table: -1 if batches else None for table, batches in self._logs.items()}
+        logs = {table: -1 if batches else None for table, batches in self._buffer.logs.items()}
         since = {**lag.covers, **logs, "shards": lag.since, "indexes": snapshot.version()}
         self._appenders = {table: Appender(self._store, table, since[table]) for table in since}
-        if self._waiting_since is not None:
+        if self._buffer.waited_s is not None:
             self.flush()
         if analyses is not None:
             self._journal.turn(self._reports.as_facts())
@@ -171,9 +146,7 @@ class LedgerWriter:
 
     def begin(self, task: ShardTask, attempt: int) -> None:
         """Results of this attempt will come; what an earlier attempt sent is dropped."""
-        pending = self._pending.get(task.key)
-        if pending is None or pending.attempt < attempt:
-            self._pending[task.key] = _Pending(task, attempt)
+        self._assembly.begin(task, attempt)
 
     def add_result(self, result: ClipResult) -> WholeShard | None:
         """Take one clip. Returns the shard where this makes it whole.
@@ -181,36 +154,21 @@ class LedgerWriter:
         Results of an attempt that is unknown, superseded or discarded are ignored. Raises
         ValueError where the shard is whole but does not add up; it is dropped, to be redone.
         """
-        pending = self._wanted(result.task_key, result.attempt)
-        if pending is None:
-            return None
-        pending.results.append(result)
-        pending.nbytes += result.nbytes
-        return self._whole(pending)
+        return self._whole(self._assembly.add_result(result))
 
     def add_end(self, end: ShardEnd) -> WholeShard | None:
         """Take the end of a shard's stream, which may come before its last clips."""
-        pending = self._wanted(end.task_key, end.attempt)
-        if pending is None:
-            return None
-        pending.end = end
-        return self._whole(pending)
+        return self._whole(self._assembly.add_end(end))
 
     def discard(self, task_key: str, attempt: int) -> None:
         """An attempt has failed: forget what it sent, and ignore what may still come of it."""
-        if self._wanted(task_key, attempt) is not None:
-            del self._pending[task_key]
+        self._assembly.discard(task_key, attempt)
 
-    def _wanted(self, task_key: str, attempt: int) -> _Pending | None:
-        pending = self._pending.get(task_key)
-        return pending if pending is not None and pending.attempt == attempt else None
-
-    def _whole(self, pending: _Pending) -> WholeShard | None:
-        task, end = pending.task, pending.end
-        if end is None or len(pending.results) < len(task.shard.clips):
+    def _whole(self, parts: Parts | None) -> WholeShard | None:
+        if parts is None or parts.end is None:
             return None
-        del self._pending[task.key]
-        tables = remap(task, pending.results, end, self._analyses, self._run_id)
+        task, end = parts.task, parts.end
+        tables = remap(task, parts.results, end, self._analyses, self._run_id)
         counts: dict[str, int] = {}
         notes: list[Note] = []
         for fingerprint, rows in tables.items():
@@ -237,7 +195,7 @@ class LedgerWriter:
         if landed is not None and number in landed.of(video_id):
             self.stats.landed_before += 1
             return False
-        return name not in self._ready[table] and name not in self._shards
+        return not self._buffer.holds(name, table)
 
     def _failures_note(self, failure: Failure) -> Note:
         return Note("failures", failure_row(failure, self._run_id, self._clock.now()))
@@ -247,21 +205,7 @@ class LedgerWriter:
     def _keep(self, entry: list[Note]) -> None:
         """Journal an entry, and have it ready for the next commit."""
         self._journal.write(entry)
-        self._take(self._journal.batch, entry)
-
-    def _take(self, batch: str, entry: list[Note]) -> None:
-        rows: dict[tuple[str, str], pa.Table] = {}
-        for note in entry:
-            if note.kind == "index":
-                self._indexes[note.name] = note.rows
-            elif note.kind == "rows":
-                rows[note.table, note.name] = note.rows
-            elif note.kind == "shard":
-                ready = _Ready(rows[note.table, note.name], note.rows)
-                self._ready[note.table][note.name] = ready
-            elif note.kind in self._logs:
-                self._logs[note.kind].setdefault(batch, []).append(note.rows)
-            self._buffered(note.rows.nbytes)
+        self._buffer.take(self._journal.batch, entry)
 
     def _restore(self, batch: str, entry: list[Note]) -> None:
         """Take an entry that a process left, without what has landed since."""
@@ -281,7 +225,8 @@ class LedgerWriter:
                 if video_id in self._indexed:
                     landed.add(note.name)
                 self._indexed.add(video_id)
-        self._take(batch, [note for note in entry if not note.name or note.name not in landed])
+        rest = [note for note in entry if not note.name or note.name not in landed]
+        self._buffer.take(batch, rest)
 
     # -- videos -----------------------------------------------------------------------
 
@@ -322,24 +267,19 @@ class LedgerWriter:
     @property
     def ready_bytes(self) -> int:
         """Bytes that the next flush would commit."""
-        return self._nbytes
+        return self._buffer.nbytes
 
     @property
     def pending_bytes(self) -> int:
         """Bytes of shards that are not whole yet."""
-        return sum(pending.nbytes for pending in self._pending.values())
-
-    def _buffered(self, nbytes: int) -> None:
-        self._nbytes += nbytes
-        if self._waiting_since is None:
-            self._waiting_since = time.monotonic()
+        return self._assembly.nbytes
 
     def flush_if_due(self) -> bool:
         """Commit if `commit_bytes` are ready or the oldest of it has waited `commit_seconds`."""
-        if self._waiting_since is None:
+        waited = self._buffer.waited_s
+        if waited is None:
             return False
-        waited = time.monotonic() - self._waiting_since
-        if self._nbytes < self._commit_bytes and waited < self._commit_seconds:
+        if self._buffer.nbytes < self._commit_bytes and waited < self._commit_seconds:
             return False
         self.flush()
         return True
@@ -355,8 +295,7 @@ class LedgerWriter:
             raise
         finally:
             self.stats.commit_s += time.perf_counter() - started
-        self._nbytes = 0
-        self._waiting_since = None
+        self._buffer.committed()
         if self._journal.is_open:
             self._journal.turn(self._reports.as_facts())
         # What the commit needed goes back to the system: a long run must not look larger than
@@ -379,11 +318,11 @@ class LedgerWriter:
         yield "videos", lambda: self._flush_log("videos")
 
     def _flush_indexes(self) -> None:
-        self._append("indexes", self._indexes, lambda _: {})
-        self._indexes.clear()
+        self._append("indexes", self._buffer.indexes, lambda _: {})
+        self._buffer.indexes.clear()
 
     def _flush_data(self, table: str) -> None:
-        ready = self._ready[table]
+        ready = self._buffer.ready[table]
 
         def note(ids: list[str]) -> object:
             return note_shards(pa.concat_tables(ready[name].shard for name in ids))
@@ -396,7 +335,7 @@ class LedgerWriter:
             # Once these shards are in, all are.
             self._covers[table] = done.version
         # Those of another writer too: it may have died before it got to `shards`.
-        self._shards |= {name: item.shard for name, item in ready.items()}
+        self._buffer.shards |= {name: item.shard for name, item in ready.items()}
         ready.clear()
 
     def _others_between(self, table: str, version: int) -> bool:
@@ -406,18 +345,18 @@ class LedgerWriter:
 
     def _flush_shards(self) -> None:
         note = note_covers(self._covers)
-        self._append("shards", self._shards, lambda _: note)
-        self._shards.clear()
+        self._append("shards", self._buffer.shards, lambda _: note)
+        self._buffer.shards.clear()
 
     def _flush_log(self, table: str) -> None:
-        rows = {batch: pa.concat_tables(parts) for batch, parts in self._logs[table].items()}
+        rows = {batch: pa.concat_tables(parts) for batch, parts in self._buffer.logs[table].items()}
         done = self._append(table, rows, lambda _: {})
         own = self._journal.batch if self._journal.is_open else ""
         if done is not None and own in done.before:
             # Somebody took this process for dead and committed what it had then. What came
             # since is not told from that: rather said twice than not at all.
             self._append(table, {f"{own}-again": rows[own]}, lambda _: {})
-        self._logs[table].clear()
+        self._buffer.logs[table].clear()
 
     def _append(
         self, table: str, rows: dict[str, pa.Table], note: Callable[[list[str]], object]
