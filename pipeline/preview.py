@@ -23,7 +23,9 @@ class Preview:
     analyses: dict[str, int] = field(default_factory=dict)
     """Frames that each analysis lacks, by analyzer name."""
     frames_per_s: float | None = None
-    """What an earlier run of the same analyses on this output made; None where none did them."""
+    """What an earlier run on this output made; None where there was none."""
+    alike: bool = False
+    """That run did the analyses that are due now."""
     problems: list[Failure] = field(default_factory=list)
     """Videos that a run would record as failed, the first ones."""
     left_out: dict[str, int] = field(default_factory=dict)
@@ -93,7 +95,10 @@ def plan(
                 preview.analyses[name] = preview.analyses.get(name, 0) + task.frame_count
     if preview.frames:
         due_now = {print_ for print_, name in names.items() if preview.analyses.get(name)}
-        preview.frames_per_s = past_rate(read_runs(job.output), due_now)
+        preview.frames_per_s, preview.alike = past_rate(read_runs(job.output), due_now) or (
+            None,
+            False,
+        )
     if not corpus.counts:
         raise UsageError(nothing_in(corpus))
     preview.left_out = dict(corpus.discovery.left_out)

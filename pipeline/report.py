@@ -163,10 +163,10 @@ def print_plan(preview: Preview) -> None:
     if preview.seconds is not None:
         print(
             f"time     about {duration(preview.seconds)} at {preview.frames_per_s:,.0f} frames/s, "
-            "as in an earlier run of these analyses"
+            f"as an earlier run of {'these' if preview.alike else 'other'} analyses made"
         )
     elif preview.frames:
-        print("time     not known: no run has done these analyses here")
+        print("time     not known: no run has done anything here")
     if preview.left_out:
         endings = ", ".join(f"{n:,} {ending}" for ending, n in sorted(preview.left_out.items()))
         print(f"left out {endings} (in folders)")

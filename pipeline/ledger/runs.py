@@ -102,18 +102,19 @@ def _state(row: dict[str, Any], alive: set[str]) -> State:
     return "running" if row["run_id"] in alive else "died"
 
 
-def past_rate(runs: Iterable[dict[str, Any]], due: set[str]) -> float | None:
-    """Frames per second to be expected where the analyses `due` are lacking.
+def past_rate(runs: Iterable[dict[str, Any]], due: set[str]) -> tuple[float, bool] | None:
+    """Frames per second to be expected where the analyses `due` are lacking, and whether a run
+    that did these analyses says so.
 
-    That of the latest run that did all of them, and as little else as any did; its start-up is
-    left out. None where no run has done them.
+    That of the latest run that did all of them, and as little else as any did; of the latest run
+    at all, where none has done them: a changed model is often as fast as the one before. Start-up
+    is left out. None where no run has done anything.
     """
-    able = [r for r in runs if due <= set(r["worked"]) and r["frames"] and r["steady_s"] > 0]
-    if not able:
-        return None
-    least = min(len(run["worked"]) for run in able)
-    run = [r for r in able if len(r["worked"]) == least][-1]
-    return float(run["frames"] / run["steady_s"])
+    timed = [run for run in runs if run["frames"] and run["steady_s"] > 0]
+    able = [run for run in timed if due <= set(run["worked"])]
+    least = min((len(run["worked"]) for run in able), default=0)
+    like = [run for run in able if len(run["worked"]) == least] or timed
+    return (like[-1]["frames"] / like[-1]["steady_s"], bool(able)) if like else None
 
 
 def versions() -> dict[str, str]:

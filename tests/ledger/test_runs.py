@@ -34,7 +34,7 @@ def test_a_run_and_what_came_of_it(tmp_path):
     assert json.loads(found["config"])["embedder"] == {"backend": "probe"}
     assert "pyarrow" in json.loads(found["versions"])
     assert sorted(found["worked"]) == sorted(found["analyses"])
-    assert past_rate([found], set(found["worked"])) == pytest.approx(20 / found["steady_s"])
+    assert past_rate([found], set(found["worked"])) == (20 / found["steady_s"], True)
     # Nothing to do: nothing to record.
     run(parse_config(CONFIG, where="test"), [str(tmp_path / "v")], output)
     assert len(read_runs(output)) == 1
@@ -77,6 +77,7 @@ def test_the_past_is_taken_from_the_run_most_like_it():
     all_three = row(["d", "e", "f"], 100, 10.0)
     embedder, newer = row(["e"], 100, 2.0), row(["e"], 100, 4.0)
     runs = [embedder, newer, all_three, row(["e"], 0, 0.0)]
-    assert past_rate(runs, {"e"}) == 25.0
-    assert past_rate(runs, {"d", "e"}) == 10.0
-    assert past_rate(runs, {"g"}) is None
+    assert past_rate(runs, {"e"}) == (25.0, True)
+    assert past_rate(runs, {"d", "e"}) == (10.0, True)
+    assert past_rate(runs, {"g"}) == (10.0, False)
+    assert past_rate([], {"e"}) is None
