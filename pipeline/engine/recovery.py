@@ -81,11 +81,11 @@ class Recovery:
     ) -> None:
         """An attempt at a shard failed at its clip `number`, in the hands of `models` if those
         are another process."""
+        if stream.failed:
+            return  # Another result of the same attempt has told already.
         if self.collector.is_of(error):
             self.collector_died(error)
             return
-        if stream.failed:
-            return  # Another result of the same attempt has told already.
         dead = died(error)
         self.roster.lost(dead)
         cause = explain(error, "analyze" if self.split else "decode")

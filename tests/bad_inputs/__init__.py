@@ -19,9 +19,10 @@
 15 permission, vanished, replaced          failed, never mixed               test_changes
 16 disk full                               one line, nothing half-visible    test_processes
 17 decoder or analyzer killed              as without the kill               engine/test_faults
-18 CUDA out of memory; illegal access      smaller batches; process replaced test_out_of_memory
-19 a file that crashes or hangs a decoder  quarantined                       engine
-20 node lost                               work moved                        engine
+18 CUDA out of memory; illegal access      smaller batches; process replaced test_out_of_memory,
+                                                                             engine/test_supervision
+19 a file that crashes or hangs a decoder  quarantined                       engine/test_supervision
+20 node lost                               work moved                        chaos/test_short
 21 driver killed with -9                   the next run does the rest        test_processes
 22 two runs on one output                  every row once                    test_processes
 23 another model, sampling, batch size     what is stale, nothing else       test_processes

@@ -138,8 +138,7 @@ class Play:
             return {3} if self._marked() else {0}
         if self.round.rpc:
             return {0, 1, 3}
-        # The collector may have been on the node that was lost.
-        return {0, 1} if roles & {"collector", "node"} else {0}
+        return {0}
 
     def _resume(self) -> None:
         ended = self._run("resume", [], "local" if self.round.engine == "local" else "attached")

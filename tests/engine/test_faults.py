@@ -64,7 +64,7 @@ def _command(process) -> str:  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("placement", ["fused", "split"])
-def test_a_killed_worker_costs_no_row(ray_here, tmp_path, placement):
+def test_17_a_killed_worker_costs_no_row(ray_here, tmp_path, placement):
     for number in range(6):
         make(tmp_path / "v" / f"{number}.mp4", 300 + number, gop=30)
     config = probe(engine={"placement": placement, "attempts": 3})

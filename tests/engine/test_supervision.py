@@ -76,7 +76,7 @@ def test_19_a_clip_that_crashes_or_hangs_every_time_is_quarantined(played, name)
 
 
 @pytest.mark.parametrize("name", ONCE)
-def test_17_what_kills_or_hangs_a_process_once_costs_no_row(played, name):
+def test_17_18_what_ends_or_breaks_a_process_once_costs_no_row(played, name):
     folder, said = played
     assert (said[name]["exit_code"], said[name]["videos_ok"]) == (0, 2)
     assert said[name]["retries"] >= 1
