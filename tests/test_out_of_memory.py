@@ -61,7 +61,7 @@ def videos(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_tables_are_the_same_and_the_run_says_what_it_did(videos, tmp_path, monkeypatch):
+def test_18_the_tables_are_the_same_and_the_run_says_what_it_did(videos, tmp_path, monkeypatch):
     assert run(videos, tmp_path / "plenty")[0] == 0
     small_device(monkeypatch, 3)
     code, said = run(videos, tmp_path / "little")
@@ -80,7 +80,7 @@ def test_the_tables_are_the_same_and_the_run_says_what_it_did(videos, tmp_path, 
                 assert b[name] == pytest.approx(value, abs=1e-3), name
 
 
-def test_where_not_even_one_frame_fits_the_video_fails_with_the_reason(
+def test_18_where_not_even_one_frame_fits_the_video_fails_with_the_reason(
     videos, tmp_path, monkeypatch
 ):
     small_device(monkeypatch, 0)
