@@ -190,9 +190,10 @@ def print_runs(output: str, show: int) -> None:
     """The latest runs of an output, one a line."""
     from datetime import timedelta
 
+    from pipeline.ledger.reader import Ledger
     from pipeline.ledger.runs import read_runs
 
-    runs = read_runs(output)
+    runs = read_runs(Ledger(output).output)
     if not runs:
         print(f"no run has worked in {output}")
     for run in runs[-max(0, show) :]:

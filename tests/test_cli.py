@@ -85,6 +85,12 @@ def test_run_plan_status_verify(video, tmp_path):
     assert "nothing to do" in again.stdout
     assert "1 done" in frameledger("plan", "configs/probe.yaml", video, "-o", out).stdout
     assert "40 rows in embeddings" in frameledger("status", out).stdout
+    (line,) = frameledger("runs", out).stdout.splitlines()
+    assert "exit 0 after" in line
+    assert "1 ok, 0 partial, 0 failed, 40 frames" in line
+    assert frameledger("runs", tmp_path).returncode == 2
+    planned = frameledger("plan", "configs/probe.yaml", video, "-o", out, "--set", "clip.length=9")
+    assert "frames/s, as an earlier run of other analyses made" in planned.stdout
     audit = frameledger("verify", out)
     assert (audit.returncode, audit.stdout.startswith("sound")) == (0, True)
 
