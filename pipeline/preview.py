@@ -22,6 +22,9 @@ class Preview:
     frames: int = 0
     analyses: dict[str, int] = field(default_factory=dict)
     """Frames that each analysis lacks, by analyzer name."""
+    quarantined: int = 0
+    """Videos of which clips were given up, whose shards --retry-failed would do again; they are
+    among the videos that are done, and not in the counts below."""
     frames_per_s: float | None = None
     """What an earlier run on this output made; None where there was none."""
     alike: bool = False
@@ -58,8 +61,11 @@ def plan(
 
     job = make_job(config, output)
     corpus = open_corpus(job, inputs, retry_failed=retry_failed)
-    names = {analysis.fingerprint: analysis.name for analysis in job.analyses}
     preview = Preview()
+    if retry_failed and (lost := corpus.quarantined(limit)):
+        preview.quarantined = len(lost)
+        corpus = open_corpus(job, inputs, retry_failed=True)
+    names = {analysis.fingerprint: analysis.name for analysis in job.analyses}
     seen: set[bytes] = set()
     due = 0
     for candidate in corpus.candidates():

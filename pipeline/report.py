@@ -155,6 +155,11 @@ def print_plan(preview: Preview) -> None:
     order = ("new", "changed", "unfinished", "stale", "done", "failed", "unreadable")
     videos = ", ".join(f"{preview.videos[s]:,} {s}" for s in order if preview.videos.get(s))
     print(f"videos   {videos}")
+    if preview.quarantined:
+        print(
+            f"retry    shards with quarantined clips of {preview.quarantined:,} of the videos that "
+            "are done, beside what follows"
+        )
     print(
         f"to do    {preview.frames:,} frames in {preview.clips:,} clips, {preview.shards:,} shards"
     )

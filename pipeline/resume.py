@@ -67,6 +67,28 @@ class Corpus:
         """See what has landed since."""
         self.books = self.books.reopened()
 
+    def quarantined(self, limit: int | None = None) -> dict[str, set[tuple[int, int]]]:
+        """Clips of the inputs that were given up, as first and last frame, by video_id.
+
+        Args:
+            limit: look no further than where a run would end that takes so many videos.
+        """
+        frames = self.job.analyses[0].fingerprint
+        found: dict[str, set[tuple[int, int]]] = {}
+        if not self.books.any_quarantined(frames):
+            return found
+        taken = 0
+        for candidate in self.candidates():
+            ranges: set[tuple[int, int]] = set()
+            if candidate.video_id is not None and candidate.state != "changed":
+                ranges = self.books.quarantined(candidate.video_id, frames)
+            taken += candidate.due or candidate.failure is not None or bool(ranges)
+            if limit is not None and taken > limit:
+                break
+            if ranges and candidate.video_id is not None:
+                found[candidate.video_id] = ranges
+        return found
+
     def _judge_all(self, batch: list[Source | Failure]) -> Iterator[Candidate]:
         """What the books say of each; most are done, which is looked up for all of them at once."""
         known = self.books.known_many([item.uri for item in batch])

@@ -69,19 +69,21 @@ def run(
             lease.open()
             take_over(job.output, job.run_id)
         corpus = open_corpus(job, inputs, retry_failed=retry_failed)
-        if retry_failed and _take_back_quarantined(job, corpus, stats):
+        if retry_failed and _take_back_quarantined(job, corpus, limit, stats):
             corpus = open_corpus(job, inputs, retry_failed=True)
         tracker = Tracker(corpus, stats, limit, lease)
         first = tracker.first_due()
         if first is not None:
             with _recorded(job, corpus, stats):
                 _work(job, tracker, first, address)
+        if corpus.counts:
+            # While the lease is held: what is superseded may go once it is not.
+            _make_current(job)
     left_out = corpus.discovery.note()
     if not corpus.counts:
         raise UsageError(nothing_in(corpus))
     if left_out:
         stats.note(left_out)
-    _make_current(job)
     return summarize(job, tracker)
 
 
@@ -168,27 +170,27 @@ def take_over(output: str, run_id: str) -> None:
         forget(output, dead)
 
 
-def _take_back_quarantined(job: Job, corpus: Corpus, stats: RunStats) -> bool:
-    """Whether shards were taken back of which clips had been given up, to be tried again."""
-    from pipeline.ledger.reopen import find_reopening, reopen
+def _take_back_quarantined(job: Job, corpus: Corpus, limit: int | None, stats: RunStats) -> bool:
+    """Take back shards of which clips had been given up, to be tried again.
+
+    Returns whether the corpus has been looked through, and is to be opened anew.
+    """
+    from pipeline.ledger.reopen import find_reopening, not_redone, reopen
     from pipeline.ledger.store import Store
 
-    books, frames = corpus.books, job.analyses[0].fingerprint
-    if not books.any_quarantined(frames):
-        return False
-    lost = {
-        candidate.video_id: books.quarantined(candidate.video_id, frames)
-        for candidate in corpus.candidates()
-        if candidate.video_id is not None and candidate.state != "changed"
-    }
+    lost = corpus.quarantined(limit)
     store = Store(job.output)
-    what = find_reopening(store, frames, {v: r for v, r in lost.items() if r})
-    if what is None:
-        return False
-    if not reopen(store, what, job.run_id):
-        stats.note("quarantined clips wait for a --retry-failed without another run beside it")
-        return False
-    return True
+    what = find_reopening(store, job.analyses[0].fingerprint, lost) if lost else None
+    if what is not None:
+        others = not_redone(store, what, job.by_fingerprint())
+        if others:
+            stats.note(
+                f"quarantined clips are not tried again: {', '.join(others)} has looked at the "
+                "same frames, and is not in this configuration"
+            )
+        elif not reopen(store, what, job.run_id):
+            stats.note("quarantined clips wait for a --retry-failed without another run beside it")
+    return bool(corpus.counts)
 
 
 def make_job(config: Config | str | Path, output: str, engine: str | None = None) -> Job:

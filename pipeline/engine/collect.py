@@ -39,6 +39,7 @@ class Collector:
         store cannot be written.
         """
         ack = Ack(parcel[0].task_key, parcel[0].attempt)
+        ack.unknown = not self._writer.awaits(ack.task_key, ack.attempt)
         for item in parcel:
             try:
                 if isinstance(item, ShardEnd):

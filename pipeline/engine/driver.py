@@ -338,7 +338,11 @@ class Driver:
         except RayError as error:
             self._recovery.shard_error(stream, error, what.number, what.models)
             return
-        self.collector.heard()
+        if ack.unknown and not stream.failed:
+            self._recovery.collector_died()
+            return
+        if ack.ended is not None:
+            self.collector.heard()
         self.tracker.acknowledge(ack)
         self.metrics.saw(ack, self.tracker.stats)
         if ack.ended is not None and not stream.failed:

@@ -19,8 +19,6 @@ from pipeline.engine.roster import Models, Roster, id_of
 from pipeline.engine.tracker import Report, Tracker
 from pipeline.records import Failure
 
-_COLLECTOR_DIED = Cause("collect", "the collector died")
-
 
 @dataclass
 class Recovery:

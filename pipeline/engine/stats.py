@@ -110,6 +110,8 @@ class Ack:
     commits: int = 0
     commit_s: float = 0.0
 
+    unknown: bool = False
+    """The collector was never told that the attempt had begun: it is another process by now."""
     notes: list[str] = field(default_factory=list)
 
     def count(self, result: ClipResult) -> None:

@@ -122,13 +122,13 @@ class Tracker:
                     self.stats.videos_started += 1
                     yield candidate
             if left:
-                yield from self._others_done(len(left))
+                yield from self._others_done(left)
                 self.corpus.reopen()
 
-    def _others_done(self, left: int) -> Iterator[None]:
+    def _others_done(self, left: set[str]) -> Iterator[None]:
         self.waiting = True
-        self.stats.say(f"another run works on {left:,} of the videos; waiting for its end")
-        while self.lease is not None and self.lease.others_hold():
+        self.stats.say(f"another run works on {len(left):,} of the videos; waiting for its end")
+        while self.lease is not None and self.lease.others_hold(left):
             yield None
         self.stats.say("")
         self.waiting = False

@@ -16,6 +16,9 @@ from pipeline.engine.lanes import Indexing, Lane, Stream
 from pipeline.engine.roster import Models, Roster
 from pipeline.engine.timing import clip_limit_s, index_limit_s, shard_limit_s
 
+LONGEST_LOOK_S = 10.0
+"""The driver looks every two seconds or more often, unless something keeps it."""
+
 
 class Watchdog:
     """Clocks on what each actor is working on."""
@@ -32,7 +35,9 @@ class Watchdog:
     def look(self) -> None:
         """Let the clocks go on, and kill what is over its limit."""
         now = time.monotonic()
-        passed, self._looked_at = now - self._looked_at, now
+        # Longer than a look takes the driver itself was busy, or stopped: nobody owed anything.
+        passed = min(now - self._looked_at, LONGEST_LOOK_S)
+        self._looked_at = now
         for lane in self._roster.lanes:
             if lane.present and lane.queue:
                 self._look_at(lane, lane.queue[0], passed)

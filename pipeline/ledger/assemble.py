@@ -63,6 +63,10 @@ class Assembly:
         if self._wanted(task_key, attempt) is not None:
             del self._pending[task_key]
 
+    def awaits(self, task_key: str, attempt: int) -> bool:
+        """Whether results of this attempt are still to come."""
+        return self._wanted(task_key, attempt) is not None
+
     def _wanted(self, task_key: str, attempt: int) -> Parts | None:
         parts = self._pending.get(task_key)
         return parts if parts is not None and parts.attempt == attempt else None

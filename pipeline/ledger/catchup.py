@@ -9,6 +9,7 @@ Every commit to a data table carries the shards rows of what it holds, and every
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -103,6 +104,12 @@ def catch_up(output: str | Store) -> Lag:
         note = note_covers(lag.covers)
         append_once(store, "shards", by_id(lag.rows), lambda _: note, lag.since)
     return lag
+
+
+def covering(store: Store) -> Callable[[], object]:
+    """What a commit to `shards` that adds none of them has to say, asked just before it is made:
+    an older claim would bring back shards whose rows were taken away since."""
+    return lambda: note_covers(catch_up(store).covers)
 
 
 def by_id(rows: pa.Table) -> dict[str, pa.Table]:

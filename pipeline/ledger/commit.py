@@ -100,6 +100,8 @@ class LedgerWriter:
         self._reports = Numbers()
         self._clock = Clock()
         self._broken = False
+        self._logged: set[tuple[str, str]] = set()
+        """(table, batch) of the journal's open file that this process has committed itself."""
 
         self._assembly = Assembly()
         self._buffer = Buffer()
@@ -163,6 +165,10 @@ class LedgerWriter:
     def discard(self, task_key: str, attempt: int) -> None:
         """An attempt has failed: forget what it sent, and ignore what may still come of it."""
         self._assembly.discard(task_key, attempt)
+
+    def awaits(self, task_key: str, attempt: int) -> bool:
+        """Whether results of this attempt are still to come."""
+        return self._assembly.awaits(task_key, attempt)
 
     def _whole(self, parts: Parts | None) -> WholeShard | None:
         if parts is None or parts.end is None:
@@ -352,10 +358,12 @@ class LedgerWriter:
         rows = {batch: pa.concat_tables(parts) for batch, parts in self._buffer.logs[table].items()}
         done = self._append(table, rows, lambda _: {})
         own = self._journal.batch if self._journal.is_open else ""
-        if done is not None and own in done.before:
+        here = (table, own)
+        if done is not None and own in done.before and here not in self._logged:
             # Somebody took this process for dead and committed what it had then. What came
             # since is not told from that: rather said twice than not at all.
             self._append(table, {f"{own}-again": rows[own]}, lambda _: {})
+        self._logged = {here, *(one for one in self._logged if one[1] == own)}
         self._buffer.logs[table].clear()
 
     def _append(

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from deltalake.exceptions import CommitFailedError
 
 from pipeline.errors import RunAborted, UsageError
-from pipeline.ledger.catchup import catch_up, note_covers
+from pipeline.ledger.catchup import catch_up, covering
 from pipeline.ledger.compaction import Compacted, compact
 from pipeline.ledger.damage import damage_is_said
 from pipeline.ledger.journal import journals
@@ -129,7 +129,9 @@ class _Gc:
         """With `dry_run`: files that dropping and compacting would supersede, by path."""
 
     def run(self, superseded: bool) -> GcReport:
-        note = None if self._dry else note_covers(catch_up(self._store).covers)
+        note = covering(self._store)
+        if not self._dry:
+            catch_up(self._store)
         if superseded:
             self._patiently("superseded rows", self._drop)
         for table in TABLES:

@@ -74,8 +74,10 @@ class Journal:
     def write(self, notes: Iterable[Note]) -> None:
         """Add one entry, all of it or nothing."""
         payload = _packed(notes)
+        rest = memoryview(_HEAD.pack(len(payload), zlib.crc32(payload)) + payload)
         try:
-            self._file.write(_HEAD.pack(len(payload), zlib.crc32(payload)) + payload)
+            while rest:  # A disk that is nearly full takes a part, and says no to the next.
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise RunAborted(f"{self._path}: cannot write: {error.strerror}") from error
 
@@ -145,7 +147,14 @@ def _files(folder: Path) -> list[str]:
         found = [entry.name for entry in os.scandir(folder) if entry.name.endswith(".journal")]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(found, key=lambda name: (os.stat(folder / name).st_mtime_ns, name))
+    return sorted(found, key=lambda name: (_mtime_ns(folder / name), name))
+
+
+def _mtime_ns(path: Path) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except FileNotFoundError:
+        return 0  # Somebody else has dealt with it meanwhile.
 
 
 def _packed(notes: Iterable[Note]) -> bytes:

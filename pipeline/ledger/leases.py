@@ -1,7 +1,8 @@
 """Which runs are going on in an output, and which videos each has taken.
 
-A lease guards nothing: ids do (see `delta`). It saves two runs at once from doing the same work,
-and tells the journal of a run that died from that of one that is still writing it.
+No row hangs on a lease while rows are only added: ids guard those (see `delta`). It saves two runs
+at once from doing the same work, and tells the journal of a run that died from that of one that
+is still writing it. What takes rows away (`gc --superseded`, `reopen`) waits until no run is alive.
 
     OUTPUT/_runs/RUN/lease.json     host, process; touched every few seconds
     OUTPUT/_runs/RUN/taken          16 bytes for each video that the run has taken
@@ -14,6 +15,7 @@ import os
 import shutil
 import socket
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -49,9 +51,7 @@ class Lease:
     def open(self) -> None:
         """Raises RunAborted where the output cannot be written."""
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(_this_process())
-            (self._folder / "lease.json").write_text(text, encoding="utf-8")
+            self._say()
             self._taken = open(self._folder / "taken", "ab", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise RunAborted(f"{self._folder}: cannot write: {error.strerror}") from error
@@ -64,7 +64,7 @@ class Lease:
         """
         if not self.is_open:
             self.open()
-        key = key_of(f"{self._what} {uri}")
+        key = self._key(uri)
         if self._others.holder(key) is not None:
             return False
         try:
@@ -74,13 +74,12 @@ class Lease:
         holder = self._others.holder(key)
         return holder is None or self._run_id < holder
 
-    def others_hold(self) -> bool:
-        """Whether any run that is alive holds videos."""
-        return any(
-            os.path.getsize(path) > 0
-            for run_id in live_runs(self._root) - {self._run_id}
-            if os.path.exists(path := Path(self._root) / FOLDER / run_id / "taken")
-        )
+    def others_hold(self, uris: Iterable[str]) -> bool:
+        """Whether any run that is alive holds one of these videos, for the same work."""
+        return any(self._others.holder(self._key(uri)) is not None for uri in uris)
+
+    def _key(self, uri: str) -> tuple[int, int]:
+        return key_of(f"{self._what} {uri}")
 
     def release(self) -> None:
         """All that was taken is done and committed: others need not wait for it."""
@@ -96,10 +95,20 @@ class Lease:
             self._taken = None
         forget(self._root, self._run_id)
 
+    def _say(self) -> None:
+        """Make the folder with its lease in one step: without one it would be a dead run's."""
+        new = self._folder.with_name(f".{self._run_id}")
+        new.mkdir(parents=True, exist_ok=True)
+        (new / "lease.json").write_text(json.dumps(_this_process()), encoding="utf-8")
+        os.rename(new, self._folder)
+
     def _touch(self) -> None:
         while not self._stop.wait(TOUCH_S):
             try:
                 os.utime(self._folder / "lease.json")
+            except FileNotFoundError:  # Somebody took this run for dead.
+                with suppress(OSError):
+                    self._say()
             except OSError:
                 continue  # A store that is away for a moment; the run itself will say more.
 
@@ -157,6 +166,10 @@ def forget(root: str, run_id: str) -> None:
     """Remove a lease, and the folder of leases where that was the last."""
     folder = Path(root) / FOLDER
     shutil.rmtree(folder / run_id, ignore_errors=True)
+    with suppress(OSError):
+        for unborn in folder.glob(".*"):  # Killed while it made its lease.
+            if _clock_of(folder) - unborn.stat().st_mtime > EXPIRES_S:
+                shutil.rmtree(unborn, ignore_errors=True)
     with suppress(OSError):  # Other runs have theirs there, or there is none.
         folder.rmdir()
 
@@ -170,7 +183,7 @@ def is_alive(root: str, run_id: str) -> bool:
     except FileNotFoundError:
         return False
     except ValueError:
-        return True  # Being written at this moment.
+        return False  # Cut by a machine that went down.
     if said["host"] == socket.gethostname():
         return _runs_here(said["pid"], said["started_at"])
     return _clock_of(path.parent.parent) - touched < EXPIRES_S
@@ -187,7 +200,8 @@ def began_at(root: str, run_id: str) -> float:
 
 def _runs(root: str) -> list[str]:
     try:
-        return sorted(entry.name for entry in os.scandir(Path(root) / FOLDER) if entry.is_dir())
+        found = (entry for entry in os.scandir(Path(root) / FOLDER) if entry.is_dir())
+        return sorted(entry.name for entry in found if not entry.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
         return []
 

@@ -3,26 +3,26 @@
 A shard that has landed is never written a second time; here its rows go first, and `shards`, by
 which it is known to have landed, goes last. What is to go is written down before anything does:
 
-    OUTPUT/_reopen.json    found by the next run, where this one was cut short, which goes on
+    OUTPUT/_reopen.json    while it is there no other run begins; where this one was cut short, the
+                           next goes on with it
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import reduce
-from operator import or_
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import RunAborted
-from pipeline.ledger.analyses import read_analyses
-from pipeline.ledger.catchup import catch_up, note_covers
+from pipeline.ledger.analyses import newest_analyses, read_analyses
+from pipeline.ledger.catchup import catch_up, covering
 from pipeline.ledger.leases import live_runs
 from pipeline.ledger.rewrite import change_rows
 from pipeline.ledger.scan import read_table
@@ -30,6 +30,7 @@ from pipeline.ledger.schema import DATA_TABLES
 from pipeline.ledger.store import Store
 
 FILE = "_reopen.json"
+_FRAME_BITS = 40
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,17 @@ def find_reopening(
     return Reopening((frames, *linked), tuple(sorted(shards))) if shards else None
 
 
+def not_redone(store: Store, what: Reopening, wanted: Iterable[str]) -> list[str]:
+    """Names of analyzers whose rows would go and not come back: readers see their analyses, and a
+    run that wants `wanted` does not do them."""
+    newest = newest_analyses(read_analyses(store)).values()
+    gone = set(what.analyses) - set(wanted)
+    return sorted(a.name for a in newest if a.fingerprint in gone)
+
+
 def reopen(store: Store, what: Reopening, run_id: str) -> bool:
     """Take the shards back. False, and nothing done, where another run is going on: it may be
     writing what would be taken. `run_id` is this one's, whose lease is open."""
-    if live_runs(store.root) - {run_id}:
-        return False
     path = Path(store.root) / FILE
     text = json.dumps({"analyses": what.analyses, "shards": what.shards})
     try:
@@ -77,46 +84,87 @@ def reopen(store: Store, what: Reopening, run_id: str) -> bool:
         os.replace(new, path)
     except OSError as error:
         raise RunAborted(f"{path}: cannot write: {error.strerror}") from error
+    # Asked once the file is there: a run that begins later sees it, and one that began is seen.
+    if live_runs(store.root) - {run_id}:
+        path.unlink()
+        return False
     _take_back(store, what)
     path.unlink()
     return True
 
 
 def finish_reopening(store: Store, run_id: str) -> None:
-    """Go on where a run was cut short, if one was and no other than this is going on."""
+    """Go on where a run was cut short, if one was.
+
+    Raises RunAborted where another run is going on, which may be the one that is at it.
+    """
     path = Path(store.root) / FILE
     with suppress(FileNotFoundError):
         said = json.loads(path.read_text(encoding="utf-8"))
-        if not live_runs(store.root) - {run_id}:
-            shards = tuple((video, first, last) for video, first, last in said["shards"])
-            _take_back(store, Reopening(tuple(said["analyses"]), shards))
-            path.unlink()
+        others = sorted(live_runs(store.root) - {run_id})
+        if others:
+            raise RunAborted(
+                f"output {store.root}: quarantined clips are being taken back while run "
+                f"{others[0]} is going on; run this again when it has ended"
+            )
+        shards = tuple((video, first, last) for video, first, last in said["shards"])
+        _take_back(store, Reopening(tuple(said["analyses"]), shards))
+        path.unlink()
 
 
 def _take_back(store: Store, what: Reopening) -> None:
-    note = note_covers(catch_up(store).covers)
+    catch_up(store)
+    ids = pc.field("video_id").isin([video for video, _, _ in what.shards])
+    mine = ids & pc.field("analysis").isin(list(what.analyses))
+    ranges = _Ranges(what)
     for table in reversed(DATA_TABLES):
-        _drop(store, table, _of(what, "frame_index"))
-    whole = pc.field("shard_index").is_null() & pc.field("stage").isin(["decode", "analyze"])
-    _drop(store, "failures", _within(what, "first_frame") & whole)
-    _drop(store, "shards", _of(what, "first_frame"), note)
+        _drop(store, table, mine, lambda rows: ranges.hold(rows, "frame_index"))
+    # Of frames, not of whole shards; of these analyses, or of the frames for all of them.
+    lost = pc.field("shard_index").is_null() & pc.field("stage").isin(["decode", "analyze"])
+    lost &= pc.field("analysis").isin(list(what.analyses)) | pc.field("analysis").is_null()
+    _drop(store, "failures", ids & lost, lambda rows: ranges.hold(rows, "first_frame"))
+    # Without them the videos are in work, as they are until the next run says how they ended.
+    _drop(store, "videos", ids, lambda rows: np.ones(len(rows), bool))
+    covers = covering(store)
+    _drop(store, "shards", mine, lambda rows: ranges.hold(rows, "first_frame"), covers)
 
 
-def _of(what: Reopening, column: str) -> pc.Expression:
-    return pc.field("analysis").isin(list(what.analyses)) & _within(what, column)
+class _Ranges:
+    """The frames of many shards, found by two searches however many there are."""
+
+    def __init__(self, what: Reopening) -> None:
+        self._ids = pa.array(sorted({video for video, _, _ in what.shards}))
+        number = {video: at for at, video in enumerate(self._ids.to_pylist())}
+        keys = [(number[video] << _FRAME_BITS) + first for video, first, _ in what.shards]
+        order = np.argsort(np.array(keys, np.int64))
+        self._first = np.array(keys, np.int64)[order]
+        lengths = np.array([last - first for _, first, last in what.shards], np.int64)
+        self._last = self._first + lengths[order]
+
+    def hold(self, rows: pa.Table, column: str) -> np.ndarray:
+        """bool per row: whether its frame, by `column`, lies in one of the shards."""
+        video = pc.fill_null(pc.index_in(rows.column("video_id"), self._ids), -1).to_numpy()
+        frame = pc.fill_null(rows.column(column), -1).to_numpy()
+        keys = (video.astype(np.int64) << _FRAME_BITS) + frame
+        at = np.searchsorted(self._first, keys, "right") - 1
+        return (video >= 0) & (frame >= 0) & (at >= 0) & (keys <= self._last[np.maximum(at, 0)])
 
 
-def _within(what: Reopening, column: str) -> pc.Expression:
-    """Rows whose frame, by `column`, lies in one of the shards."""
-    at, video = pc.field(column), pc.field("video_id")
-    parts = [(video == name) & (at >= a) & (at <= b) for name, a, b in what.shards]
-    return reduce(or_, parts)
+def _drop(
+    store: Store,
+    table: str,
+    among: pc.Expression,
+    gone: Callable[[pa.Table], np.ndarray],
+    note: Callable[[], object] | None = None,
+) -> None:
+    """Remove the rows that match `among` and are `gone`."""
 
-
-def _drop(store: Store, table: str, gone: pc.Expression, note: Any = None) -> None:
     def rest(rows: pa.Table) -> pa.Table:
-        # Where the condition is not known, because a column is null, the row stays.
-        keep = ~gone
-        return rows.filter(keep | keep.is_null())
+        at = np.arange(len(rows))
+        numbered = rows.append_column("at", pa.array(at)).filter(among)
+        places = numbered.column("at").to_numpy()[gone(numbered)]
+        keep = np.ones(len(rows), bool)
+        keep[places] = False
+        return rows.filter(pa.array(keep))
 
-    change_rows(store, table, gone, rest, note)
+    change_rows(store, table, among, rest, note)

@@ -167,22 +167,24 @@ class Swap:
 
         Args:
             data_change: whether rows differ, or only where they lie.
-            note: our own metadata of the commit.
+            note: our own metadata of the commit, or what makes it when the commit is made.
 
         Returns False, and takes the new files away, where one of the old ones is gone: another
         writer has replaced it. Raises CommitFailedError where others commit all the time, and
         RunAborted where the store cannot be written.
         """
-        properties = CommitProperties(
-            max_commit_retries=0,
-            custom_metadata={METADATA_KEY: json.dumps(note)} if note is not None else None,
-        )
         for attempt in range(SWAP_TRIES):
             snapshot = self._store.open(self._table)
             there = {part.path for part in parts_of(snapshot)}
             if not there.issuperset(part.path for part in self._old):
                 self.undo()
                 return False
+            # Said of this very version: an older claim would bring back what was taken away since.
+            said = note() if callable(note) else note
+            properties = CommitProperties(
+                max_commit_retries=0,
+                custom_metadata={METADATA_KEY: json.dumps(said)} if said is not None else None,
+            )
             try:
                 snapshot.create_write_transaction(
                     [*self._adds, *self._removes(data_change)],

@@ -29,7 +29,7 @@ from pipeline.ledger.analyses import (
     read_analyses,
 )
 from pipeline.ledger.books import latest_rows
-from pipeline.ledger.catchup import catch_up, note_covers
+from pipeline.ledger.catchup import catch_up, covering
 from pipeline.ledger.keys import keys_of
 from pipeline.ledger.rewrite import TRIES, Part, Swap, change_rows, parts_of
 from pipeline.ledger.scan import read_table
@@ -97,9 +97,9 @@ def drop_analysis(
     if not still():
         mark_leaving(store, replace(analysis, leaving=True), leaving=False)
         return False
-    note = note_covers(catch_up(store).covers)
+    catch_up(store)
     for table in (analysis.table, "shards"):
-        _remove_partition(store, analysis, table, note if table == "shards" else None)
+        _remove_partition(store, analysis, table, covering(store) if table == "shards" else None)
     fingerprint = analysis.fingerprint
     of_failures = pc.field("analysis") == fingerprint
     change_rows(
@@ -170,10 +170,10 @@ def drop_contents(store: Store, contents: Iterable[str]) -> None:
     ids = list(contents)
     if not ids:
         return
-    note = note_covers(catch_up(store).covers)
+    catch_up(store)
     wanted = pc.field("video_id").isin(pa.array(ids, pa.string()))
     for table in _CONTENT_ORDER:
-        covers = note if table == "shards" else None
+        covers = covering(store) if table == "shards" else None
         change_rows(store, table, wanted, lambda rows: _without(rows, "video_id", ids), covers)
 
 

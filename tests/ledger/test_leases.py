@@ -39,7 +39,7 @@ def test_what_another_has_taken_is_left_to_it(tmp_path, other):
     lease = Lease(str(tmp_path), "mine", "work")
     assert not lease.take("/a.mp4")
     assert lease.take("/b.mp4")
-    assert lease.others_hold()
+    assert lease.others_hold(["/a.mp4"])
     assert live_runs(str(tmp_path)) == {"mine", "other"}
     lease.close()
     assert live_runs(str(tmp_path)) == {"other"}
@@ -51,7 +51,7 @@ def test_what_a_dead_run_had_taken_is_free_at_once(tmp_path, other):
     other.send_signal(signal.SIGKILL)
     other.wait()
     assert dead_runs(str(tmp_path)) == {"other"}
-    assert not lease.others_hold()
+    assert not lease.others_hold(["/a.mp4"])
     assert lease.take("/a.mp4")
     lease.close()
     forget(str(tmp_path), "other")
@@ -69,7 +69,7 @@ def test_what_is_released_need_not_be_waited_for(tmp_path):
     assert one.take("/a.mp4")
     assert not two.take("/a.mp4")
     one.release()
-    assert not two.others_hold()
+    assert not two.others_hold(["/a.mp4"])
     assert two.take("/a.mp4")
     assert not one.take("/a.mp4")
     one.close()

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 
+from pipeline.errors import RunAborted
 from pipeline.ledger.books import Books
+from pipeline.ledger.commit import LedgerWriter
 from pipeline.ledger.leases import Lease
 from pipeline.ledger.reader import Ledger
-from pipeline.ledger.reopen import FILE, Reopening, find_reopening, finish_reopening, reopen
+from pipeline.ledger.reopen import (
+    FILE,
+    Reopening,
+    _Ranges,
+    find_reopening,
+    finish_reopening,
+    not_redone,
+    reopen,
+)
 from pipeline.ledger.store import Store
 from pipeline.ledger.verify import verify
-from pipeline.records import Quarantine, VideoOutcome
+from pipeline.records import Analysis, Quarantine, VideoOutcome
 from tests.ledger.corpus import (
     ALL,
     FRAMES,
+    GRID,
     feed,
     make_index,
     make_tasks,
@@ -105,6 +117,51 @@ def test_taken_back_and_done_again(output):
     assert_whole(output)
 
 
+def test_failures_of_another_sampling_stay(output):
+    """Clips of other frames analyses over the same frames, and what is said of whole shards."""
+    grid = replace(GRID, sampling={"stride": 1})
+    other = Analysis("frames", "frames", {**grid.identity(), "semantics": 1})
+    index = make_index("a")
+    with LedgerWriter(output, "other", {other.fingerprint: other}) as writer:
+        for task in make_tasks("a", analyses=(other,), grid=grid):
+            clip = task.shard.clips[0]
+            given_up = Quarantine(clip.clip_index, "analyze", "it crashes", 3)
+            frames = task.frames_of(clip.own_start, clip.own_stop).tolist()
+            send(writer, replace(task, quarantined=(given_up,)), frozenset(frames))
+        writer.add_video(VideoOutcome(source_of("a"), index, "partial", "frames are missing"))
+    before = Books(output).quarantined(index.video_id, other.fingerprint)
+    assert before
+    assert reopen(Store(output), found(output), "mine")
+    assert Books(output).quarantined(index.video_id, other.fingerprint) == before
+    finish(output)
+    silent = [f for f in verify(output).findings if "do not speak" in f.what]
+    assert silent == []
+
+
+def test_rows_that_would_not_come_back_are_named(output):
+    what = found(output)
+    assert not_redone(Store(output), what, [analysis.fingerprint for analysis in ALL]) == []
+    assert not_redone(Store(output), what, [FRAMES.fingerprint]) == ["detector", "embedder"]
+
+
+def test_many_shards_are_found_as_quickly_as_few():
+    video = [make_index(str(n)).video_id for n in range(200)]
+    shards = tuple((v, first, first + 9) for v in video for first in range(0, 2000, 20))
+    rows = pa.table({"video_id": video * 40, "frame_index": list(range(8000))})
+    inside = _Ranges(Reopening((), shards)).hold(rows, "frame_index")
+    wanted = [frame < 2000 and frame % 20 < 10 for frame in range(8000)]
+    assert inside.tolist() == wanted
+
+
+def test_a_run_that_begins_meanwhile_is_told_to_wait(output, tmp_path):
+    (tmp_path / "o" / FILE).write_text('{"analyses": [], "shards": []}')
+    lease = Lease(output, "taker")
+    lease.open()
+    with pytest.raises(RunAborted, match="while run taker is going on"):
+        finish_reopening(Store(output), "mine")
+    lease.close()
+
+
 def test_not_beside_another_run(output):
     lease = Lease(output, "other")
     lease.open()
@@ -114,7 +171,7 @@ def test_not_beside_another_run(output):
     assert reopen(Store(output), found(output), "mine")
 
 
-@pytest.mark.parametrize("cut", range(5))
+@pytest.mark.parametrize("cut", range(6))
 def test_cut_short_anywhere_the_next_run_goes_on(output, tmp_path, monkeypatch, cut):
     from pipeline.ledger import reopen as module
 
@@ -130,7 +187,7 @@ def test_cut_short_anywhere_the_next_run_goes_on(output, tmp_path, monkeypatch, 
     with pytest.raises(KeyboardInterrupt):
         reopen(Store(output), found(output), "mine")
     monkeypatch.undo()
-    assert calls == ["embeddings", "detections", "frames", "failures", "shards"][:cut]
+    assert calls == ["embeddings", "detections", "frames", "failures", "videos", "shards"][:cut]
     finish_reopening(Store(output), "next")
     assert not (tmp_path / "o" / FILE).exists()
     finish(output)
