@@ -6,14 +6,11 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from pipeline.errors import EXIT_ABORTED, EXIT_OK, EXIT_USAGE, FrameledgerError
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     name="frameledger",

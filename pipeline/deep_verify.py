@@ -15,6 +15,7 @@ import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -162,11 +163,15 @@ class _Deep:
         hi = int(np.searchsorted(sampled, shard["last_frame"], "right"))
         return int(sampled[self._rng.randrange(lo, hi)])
 
+    @cached_property
+    def _videos(self) -> pa.Table:
+        return self._ledger.videos()
+
     # -- one video --------------------------------------------------------------------
 
     def _source(self, video_id: str) -> Source | None:
         """A file that has the content now, known by its stamp or, where that differs, by sha256."""
-        videos = self._ledger.videos()
+        videos = self._videos
         rows = videos.filter(pc.equal(videos.column("video_id"), video_id)).to_pylist()
         why = ""
         for row in rows:

@@ -169,7 +169,8 @@ class ShardTask:
     analyses: tuple[str, ...]
     """Fingerprints of the analyses to write, the frames analysis among them if it is due."""
     quarantined: tuple[Quarantine, ...] = ()
-    """Clips whose own frames are not to be touched; they are written as failed."""
+    """Clips whose own frames get no rows and are written as failed. Nothing decodes them but for
+    other clips' windows, where those overlap, or on the way to the next keyframe."""
 
     @property
     def key(self) -> str:

@@ -137,9 +137,10 @@ class _Gc:
         for table in TABLES:
             mine = note if table == "shards" else None
             self._patiently(f"compacting {table}", lambda t=table, n=mine: self._compact(t, n))  # type: ignore[misc]
+        listed = {table: set.union(*self._unnamed(table)) for table in TABLES}
         if self._wait_for_runs():
             for table in TABLES:
-                self._remove(table)
+                self._remove(table, listed[table])
         for table in TABLES:
             self._log(table)
         return self._report
@@ -181,6 +182,10 @@ class _Gc:
             self._report.dropped.append(Dropped(what, rows))
         if found.contents:
             rows = count_contents(self._store, found.contents)
+            held = "" if self._dry else self._held()  # Counting may have taken minutes.
+            if held:
+                self._report.notes.append(f"superseded contents stay: {held}")
+                return
             if not self._dry:
                 drop_contents(self._store, found.contents)
             what = f"{len(found.contents):,} contents that no file has now"
@@ -213,13 +218,19 @@ class _Gc:
                 self._report.notes.append(note)
         return True
 
-    def _remove(self, table: str) -> None:
+    def _unnamed(self, table: str) -> tuple[set[str], set[str]]:
+        """(superseded, orphaned) files that could go."""
         snapshot = self._store.open(table)
         found = unnamed_files(self._store, table, snapshot, self._grace_hours)
-        superseded = set(found.superseded)
+        temporary = temporary_files(self._store, table, self._grace_hours)
+        return set(found.superseded), {*found.orphaned, *temporary}
+
+    def _remove(self, table: str, listed: set[str]) -> None:
+        """Remove what could go already when it was `listed`, before runs were asked for: a run that
+        began since has written none of it."""
+        superseded, orphaned = (files & listed for files in self._unnamed(table))
         if self._dry and not self._grace_hours:
             superseded |= set(self._going[table])
-        orphaned = {*found.orphaned, *temporary_files(self._store, table, self._grace_hours)}
         gone = sorted(superseded | orphaned)
         if not gone:
             return

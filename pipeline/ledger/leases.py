@@ -184,7 +184,7 @@ def is_alive(root: str, run_id: str) -> bool:
         return False
     except ValueError:
         return False  # Cut by a machine that went down.
-    if said["host"] == socket.gethostname():
+    if said["host"] == _host():
         return _runs_here(said["pid"], said["started_at"])
     return _clock_of(path.parent.parent) - touched < EXPIRES_S
 
@@ -211,10 +211,18 @@ def _this_process() -> dict[str, Any]:
 
     process = psutil.Process()
     return {
-        "host": socket.gethostname(),
+        "host": _host(),
         "pid": process.pid,
         "started_at": process.create_time(),
     }
+
+
+def _host() -> str:
+    """The host, and on it the processes that can be seen: two containers may share its name."""
+    try:
+        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
 
 
 def _runs_here(pid: int, started_at: float) -> bool:

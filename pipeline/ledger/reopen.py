@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from deltalake.exceptions import CommitFailedError
 
 from pipeline.errors import RunAborted
 from pipeline.ledger.analyses import newest_analyses, read_analyses
@@ -167,4 +168,8 @@ def _drop(
         keep[places] = False
         return rows.filter(pa.array(keep))
 
-    change_rows(store, table, among, rest, note)
+    try:
+        change_rows(store, table, among, rest, note)
+    except CommitFailedError as error:
+        what = f"output {store.root}: table {table} is changed by others all the time"
+        raise RunAborted(f"{what}; run this again") from error
