@@ -79,7 +79,7 @@ class Journal:
             while rest:  # A disk that is nearly full takes a part, and says no to the next.
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
-            raise RunAborted(f"{self._path}: cannot write: {error.strerror}") from error
+            raise self._full(error) from error
 
     def turn(self, mark: dict[str, Any]) -> None:
         """All that was written has been committed: begin a new file, drop the ones before.
@@ -99,8 +99,12 @@ class Journal:
             for path in before:
                 path.unlink(missing_ok=True)
         except OSError as error:
-            raise RunAborted(f"{self._path}: cannot write: {error.strerror}") from error
+            raise self._full(error) from error
         self._old = []
+
+    def _full(self, error: OSError) -> RunAborted:
+        root, name = self.folder.parents[1], f"{FOLDER}/{self.folder.name}/{self._path.name}"
+        return RunAborted(f"output {root}: cannot write {name}: {error.strerror}")
 
     def remove(self) -> None:
         """Nothing is left that no table has."""

@@ -54,7 +54,7 @@ class Lease:
             self._say()
             self._taken = open(self._folder / "taken", "ab", buffering=0)  # noqa: SIM115
         except OSError as error:
-            raise RunAborted(f"{self._folder}: cannot write: {error.strerror}") from error
+            raise self._full(error) from error
         self._thread.start()
 
     def take(self, uri: str) -> bool:
@@ -70,13 +70,17 @@ class Lease:
         try:
             self._taken.write(key[0].to_bytes(8, "little") + key[1].to_bytes(8, "little"))
         except OSError as error:
-            raise RunAborted(f"{self._folder}: cannot write: {error.strerror}") from error
+            raise self._full(error) from error
         holder = self._others.holder(key)
         return holder is None or self._run_id < holder
 
     def others_hold(self, uris: Iterable[str]) -> bool:
         """Whether any run that is alive holds one of these videos, for the same work."""
         return any(self._others.holder(self._key(uri)) is not None for uri in uris)
+
+    def _full(self, error: OSError) -> RunAborted:
+        name = f"{FOLDER}/{self._run_id}"
+        return RunAborted(f"output {self._root}: cannot write {name}: {error.strerror}")
 
     def _key(self, uri: str) -> tuple[int, int]:
         return key_of(f"{self._what} {uri}")

@@ -56,7 +56,7 @@ def test_only_what_was_given_up_may_be_missing(corpus, output):
     given_up = GivenUp(shards=frozenset([(video, shard.column("shard_index")[0].as_py())]))
     wrong = check_tables(output, Tables(corpus.truth), given_up)
     assert not [line for line in wrong if line.startswith(("frames:", "embeddings:"))]
-    assert any("lacks shards" in line for line in wrong)
+    assert any("lacks rows" in line for line in wrong)
 
 
 def test_files_that_no_table_names_are_found(output):
