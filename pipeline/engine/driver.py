@@ -270,7 +270,9 @@ class Driver:
                 self._acknowledged(what, item)
 
     def _can_draw(self, stream: Stream) -> bool:
-        if stream.done:
+        if stream.done or not stream.lane.is_first(stream):
+            # In the worker's order: a shard is whole before anything comes of the next, so that
+            # a crash costs one that is not for each worker.
             return False
         if stream.failed:
             return True

@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from pipeline.errors import FrameledgerError
 from pipeline.runner import run
@@ -32,6 +36,8 @@ CASES: dict[str, dict[str, Any]] = {
     "illegal-once-fused": {"stage": "analyze", "how": "illegal", "times": 1},
     "illegal-once-split": {"stage": "analyze", "how": "illegal", "times": 1, "placement": "split"},
 }
+CASES["collector-idle"] = {"stage": "none", "how": "", "pace_s": 0.3, "kill": "collector"}
+"""It dies while nothing is with it: clips come more slowly than it comes back."""
 LIMITS = {"clip_timeout": 3.0, "index_timeout": 3.0}
 
 
@@ -51,6 +57,8 @@ def main(folder: Path) -> None:
     for name, case in CASES.items():
         output = folder / name
         tell(output, case, videos["marked"])
+        if case.get("kill") == "collector":
+            kill_collector(output)
         limits = LIMITS if case["how"] == "hang" else {}
         config = probe(engine={"placement": case.get("placement", "auto"), **limits})
         try:
@@ -76,7 +84,21 @@ def tell(output: Path, case: dict[str, Any], video: Path) -> None:
     }
     folder = Path(f"{output}.faults")
     folder.mkdir()
-    (folder / "faults.json").write_text(json.dumps({"mark": mark}))
+    told = {"mark": mark, "pace_s": case.get("pace_s", 0.0)}
+    (folder / "faults.json").write_text(json.dumps(told))
+
+
+def kill_collector(output: Path) -> None:
+    """Kill it, from a thread, once it has taken something in."""
+
+    def kill() -> None:
+        while not any(path.stat().st_size > 1000 for path in output.glob("_journal/*/*.journal")):
+            time.sleep(0.05)
+        for process in psutil.Process().children(recursive=True):
+            if "ray::CollectorActor" in " ".join(process.cmdline()):
+                process.kill()
+
+    threading.Thread(target=kill, daemon=True).start()
 
 
 if __name__ == "__main__":

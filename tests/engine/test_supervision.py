@@ -20,7 +20,7 @@ HOOK = Path(__file__).parents[1] / "chaos" / "hook"
 CLIP = (96, 103)
 """First and last frame of the clip of eight that holds the marked one."""
 
-ALWAYS = [n for n, c in CASES.items() if not c.get("times") and c["stage"] != "index"]
+ALWAYS = [n for n, c in CASES.items() if not c.get("times") and c["stage"] in ("decode", "analyze")]
 ONCE = [n for n, c in CASES.items() if c.get("times")]
 INDEX = [n for n, c in CASES.items() if c["stage"] == "index"]
 
@@ -83,6 +83,15 @@ def test_17_18_what_ends_or_breaks_a_process_once_costs_no_row(played, name):
     assert_healthy_whole(folder / name)
     assert len(rows_of(folder / name, "marked")) == FRAMES["marked"]
     assert Ledger(folder / name).table("failures").num_rows == 0
+
+
+def test_a_collector_that_dies_with_nothing_in_hand_is_missed(played):
+    folder, said = played
+    name = "collector-idle"
+    assert (said[name].get("exit_code"), said[name].get("videos_ok")) == (0, 2), said[name]
+    assert_healthy_whole(folder / name)
+    assert len(rows_of(folder / name, "marked")) == FRAMES["marked"]
+    assert any("the collector died" in note for note in said[name]["notes"])
 
 
 @pytest.mark.parametrize("name", INDEX)
