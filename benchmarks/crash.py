@@ -39,7 +39,8 @@ class Cost:
 
     @property
     def redone(self) -> int:
-        return self.seen - self.kept
+        # What became whole between the last word and the kill is kept and was never said.
+        return max(0, self.seen - self.kept)
 
     @property
     def allowed(self) -> int:

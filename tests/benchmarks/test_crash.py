@@ -11,4 +11,4 @@ def test_21_a_killed_driver_costs_a_shard_for_each_decoder(ray_here, tmp_path):
     cost = crash_at_half(video, tmp_path / "out", "fused")
     assert cost.frames == 10_000
     assert cost.seen >= 5_000
-    assert 0 <= cost.redone <= cost.allowed
+    assert cost.redone <= cost.allowed
