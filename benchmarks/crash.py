@@ -39,8 +39,12 @@ class Cost:
 
     @property
     def redone(self) -> int:
-        # What became whole between the last word and the kill is kept and was never said.
         return max(0, self.seen - self.kept)
+
+    @property
+    def unsaid(self) -> int:
+        """Kept, though the run was killed before it could say so: at most what is `allowed`."""
+        return max(0, self.kept - self.seen)
 
     @property
     def allowed(self) -> int:

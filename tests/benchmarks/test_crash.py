@@ -12,3 +12,5 @@ def test_21_a_killed_driver_costs_a_shard_for_each_decoder(ray_here, tmp_path):
     assert cost.frames == 10_000
     assert cost.seen >= 5_000
     assert cost.redone <= cost.allowed
+    assert cost.unsaid <= cost.allowed
+    assert 0 < cost.kept < cost.frames
