@@ -20,8 +20,6 @@ from tests.chaos.schedule import VIDEOS, Kill, Round
 KILLED = -9
 _PROGRESS = re.compile(r"(starting.*; )?videos \d+/\d+ ended, ")
 _OF_LIBRARIES = {
-    # What the Delta library's threads say of a full disk, beside the error that it returns.
-    "disk": re.compile(r"thread 'tokio-rt-worker' .*panicked|Already shut down|stack backt|note: "),
     # Ray says that it was told to lose replies.
     "rpc": re.compile(r".*rpc_chaos\.cc"),
 }
