@@ -1,0 +1,1 @@
+"""Where bytes lie: a local path, or an object store named by the scheme of a URI."""
