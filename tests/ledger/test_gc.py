@@ -17,7 +17,8 @@ from pipeline.errors import RunAborted, UsageError
 from pipeline.ledger.adopt import adopt
 from pipeline.ledger.analyses import read_analyses
 from pipeline.ledger.books import Books
-from pipeline.ledger.commit import LedgerWriter, catch_up
+from pipeline.ledger.catchup import catch_up
+from pipeline.ledger.commit import LedgerWriter
 from pipeline.ledger.compaction import FEWEST, bins_of
 from pipeline.ledger.gc import gc
 from pipeline.ledger.on_disk import Unnamed, unnamed_files
