@@ -1,7 +1,8 @@
 """The `shards` table lags by a crash at most; here is what it lacks, and how it catches up.
 
 Every commit to a data table carries the shards rows of what it holds, and every commit to
-`shards` says up to which version of each data table nothing is lacking (`covers`):
+`shards` says up to which version of each data table nothing is lacking (`covers`). What has been
+said once holds from then on, whoever has said it:
 
     frames   v0 v1 v2 v3 v4 v5        shards    ... {covers: frames 3}
                          ^^^^^ only these commits' metadata are read: v4 and v5
@@ -9,7 +10,7 @@ Every commit to a data table carries the shards rows of what it holds, and every
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -54,6 +55,18 @@ def covered(store: Store, shards: DeltaTable) -> dict[str, int]:
     return {}
 
 
+def noted_shards(store: Store, table: str, versions: Iterable[int]) -> dict[str, pa.Table]:
+    """The shards rows that commits to a data table carry, one-row tables by id."""
+    return by_id(_table(list(_noted(store, table, versions).values())))
+
+
+def _noted(store: Store, table: str, versions: Iterable[int]) -> dict[str, list[object]]:
+    found: dict[str, list[object]] = {}
+    for _, note in commit_notes(store, table, versions):
+        found |= {row[0]: row for row in note.get("shards", [])}  # type: ignore[attr-defined]
+    return found
+
+
 def find_lag(store: Store, snapshots: dict[str, DeltaTable]) -> Lag:
     """Hold the newest commits of the data tables against `shards`; reads, writes nothing.
 
@@ -62,11 +75,10 @@ def find_lag(store: Store, snapshots: dict[str, DeltaTable]) -> Lag:
     """
     since = covered(store, snapshots["shards"])
     found: dict[str, list[object]] = {}
-    covers = {}
+    covers: dict[str, int] = {}
     for table in DATA_TABLES:
         newest = snapshots[table].version()
-        for _, note in commit_notes(store, table, range(since.get(table, -1) + 1, newest + 1)):
-            found |= {row[0]: row for row in note.get("shards", [])}  # type: ignore[attr-defined]
+        found |= _noted(store, table, range(since.get(table, -1) + 1, newest + 1))
         covers[table] = max(newest, since.get(table, -1))
     if found:
         wanted = pc.field("shard_id").isin(list(found))

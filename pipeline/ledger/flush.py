@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from pipeline.ledger.buffer import Buffer
-from pipeline.ledger.catchup import Lag, note_covers, note_shards
-from pipeline.ledger.delta import Appended, Appender, commit_notes
+from pipeline.ledger.catchup import Lag, covered, note_covers, note_shards, noted_shards
+from pipeline.ledger.delta import Appended, Appender
 from pipeline.ledger.schema import DATA_TABLES
 from pipeline.ledger.store import Store
 
@@ -46,6 +46,9 @@ class Flush:
         self._buffer = buffer
         self._stats = stats
         self._covers = dict(lag.covers)
+        """Up to where `shards`, with the buffer's rows of it, lacks nothing."""
+        self._made: dict[str, int] = {}
+        """Data tables' versions since the last commit to `shards`."""
         # Only batches that a process has left may have landed before.
         logs = {table: -1 if batches else None for table, batches in buffer.logs.items()}
         since = {**lag.covers, **logs, "shards": lag.since, "indexes": indexes}
@@ -81,22 +84,34 @@ class Flush:
         if done is None:
             return
         self._stats.landed_before += len(done.before)
-        if done.version is not None and not self._others_between(table, done.version):
-            # Once these shards are in, all are.
-            self._covers[table] = done.version
+        if done.version is not None:
+            self._made[table] = done.version
         # Those of another writer too: it may have died before it got to `shards`.
         self._buffer.shards |= {name: item.shard for name, item in ready.items()}
         ready.clear()
 
-    def _others_between(self, table: str, version: int) -> bool:
-        """Whether another writer's shards lie between what `shards` covers and `version`."""
-        between = range(self._covers.get(table, -1) + 1, version)
-        return any("shards" in note for _, note in commit_notes(self._store, table, between))
-
     def _shards(self) -> None:
-        note = note_covers(self._covers)
-        self._append("shards", self._buffer.shards, lambda _: note)
+        if not self._buffer.shards:
+            return
+        self._heed_others()
+        for table, version in self._made.items():
+            # Other writers' shards that lie between go along: with writers that overlap nobody
+            # could ever say that nothing lacks. Those that they have added themselves are known
+            # by their ids, which came after what is covered and so after `since`.
+            between = range(self._covers.get(table, -1) + 1, version + 1)
+            others = noted_shards(self._store, table, between)
+            self._buffer.shards = others | self._buffer.shards
+            self._covers[table] = max(version, self._covers.get(table, -1))
+        self._made.clear()
+        self._append("shards", self._buffer.shards, lambda _: note_covers(self._heed_others()))
         self._buffer.shards.clear()
+
+    def _heed_others(self) -> dict[str, int]:
+        """What is covered, with what other writers have said so far: a claim never goes back."""
+        said = covered(self._store, self._store.open("shards"))
+        for table, version in said.items():
+            self._covers[table] = max(version, self._covers.get(table, -1))
+        return self._covers
 
     def _log(self, table: str, own: str) -> None:
         rows = {batch: pa.concat_tables(parts) for batch, parts in self._buffer.logs[table].items()}
