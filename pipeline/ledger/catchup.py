@@ -47,9 +47,10 @@ def note_covers(covers: dict[str, int]) -> dict[str, object]:
     return {"covers": covers}
 
 
-def covered(store: Store, shards: DeltaTable) -> dict[str, int]:
-    """What the newest commit to `shards` that says so claims to cover; nothing where none does."""
-    for _, note in commit_notes(store, "shards", range(shards.version(), -1, -1)):
+def covered(store: Store, version: int) -> dict[str, int]:
+    """What `shards` covers in a version, by the newest commit that says so; nothing where none
+    does."""
+    for _, note in commit_notes(store, "shards", range(version, -1, -1)):
         if "covers" in note:
             return dict(note["covers"])  # type: ignore[call-overload]
     return {}
@@ -73,7 +74,7 @@ def find_lag(store: Store, snapshots: dict[str, DeltaTable]) -> Lag:
     `snapshots` has `shards` and the data tables. An entry of the log that is not kept any more
     (after 30 days) needs no reading: catching up comes before anything that could retire it.
     """
-    since = covered(store, snapshots["shards"])
+    since = covered(store, snapshots["shards"].version())
     found: dict[str, list[object]] = {}
     covers: dict[str, int] = {}
     for table in DATA_TABLES:

@@ -135,6 +135,23 @@ class Appender:
         self._snapshot: DeltaTable | None = None
         self._since = store.open(table).version() if since is None else since
 
+    @property
+    def seen(self) -> int:
+        """The version up to which it is known what has landed; in `metadata` the one that the
+        rows are appended to."""
+        return self._since
+
+    def look(self) -> None:
+        """See what has landed by now. Raises RunAborted where that cannot be read."""
+        tries = self._patience()
+        while True:
+            try:
+                self._look()
+                return
+            except (DeltaError, OSError) as error:
+                self._snapshot = None
+                tries.failure(error)
+
     def append(
         self, rows: dict[str, pa.Table], metadata: Callable[[list[str]], object]
     ) -> Appended:
@@ -146,7 +163,7 @@ class Appender:
 
         Raises RunAborted where the store cannot be written (after some tries) or refuses the rows.
         """
-        tries = Patience(f"output {self._store.root}: cannot write table {self._spec.name}")
+        tries = self._patience()
         ours: set[str] = set()
         while True:
             try:
@@ -169,6 +186,9 @@ class Appender:
             except (DeltaError, OSError) as error:
                 self._snapshot = None
                 tries.failure(error)
+
+    def _patience(self) -> Patience:
+        return Patience(f"output {self._store.root}: cannot write table {self._spec.name}")
 
     def _look(self) -> DeltaTable:
         """The table as it is now, once the ids of its newest commits are known."""

@@ -93,6 +93,7 @@ class Flush:
     def _shards(self) -> None:
         if not self._buffer.shards:
             return
+        self._appenders["shards"].look()
         self._heed_others()
         for table, version in self._made.items():
             # Other writers' shards that lie between go along: with writers that overlap nobody
@@ -107,8 +108,8 @@ class Flush:
         self._buffer.shards.clear()
 
     def _heed_others(self) -> dict[str, int]:
-        """What is covered, with what other writers have said so far: a claim never goes back."""
-        said = covered(self._store, self._store.open("shards"))
+        """What is covered, with what other writers have said: a claim never goes back."""
+        said = covered(self._store, self._appenders["shards"].seen)
         for table, version in said.items():
             self._covers[table] = max(version, self._covers.get(table, -1))
         return self._covers
