@@ -18,9 +18,6 @@ Here all of it depends on the commits since the last look alone.
 from __future__ import annotations
 
 import json
-import random
-import re
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -37,6 +34,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchEr
 
 from pipeline.errors import RunAborted, UsageError
 from pipeline.ledger.keys import KeySet
+from pipeline.ledger.patience import Patience, one_line
 from pipeline.ledger.schema import DATA_TABLES, SCHEMA_VERSION, TABLES, TableSpec, plain
 from pipeline.ledger.store import Store
 
@@ -46,11 +44,6 @@ _VERSION_KEY = "frameledger.schemaVersion"
 
 SMALL_COLUMNS = ("run_id", "video_id", "frame_index", "pts_s")
 """Of tables without dictionaries: columns that repeat all the same, and have statistics."""
-
-CONFLICT_TRIES = 50
-"""Lost races, each of which another writer has won: somebody always gets on."""
-STORE_TRIES = 5
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
 
 _GUARD = "frameledger"
 """The transaction id of every append: two at the same time exclude each other."""
@@ -290,31 +283,3 @@ def _kept(store: Store, table: str, version: int, key: str) -> Iterator[str]:
             text = json.loads(line)["commitInfo"].get(key)
             if text is not None:
                 yield text
-
-
-class Patience:
-    """Bounded tries with growing, jittered waits; conflicts and failures are counted apart."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-        self._conflicts = 0
-        self._failures = 0
-
-    def conflict(self, error: Exception) -> None:
-        self._conflicts += 1
-        self._wait(self._conflicts, CONFLICT_TRIES, error)
-
-    def failure(self, error: Exception) -> None:
-        self._failures += 1
-        self._wait(self._failures, STORE_TRIES, error)
-
-    def _wait(self, count: int, most: int, error: Exception) -> None:
-        if count >= most:
-            raise RunAborted(f"{self.what}: {one_line(error)} ({count} tries)") from error
-        longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**count)
-        time.sleep(random.uniform(0, longest))
-
-
-def one_line(error: Exception) -> str:
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # The colours of delta-rs.
-    return " ".join(text.split())[:300] or type(error).__name__
