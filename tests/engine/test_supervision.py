@@ -21,7 +21,7 @@ CLIP = (96, 103)
 """First and last frame of the clip of eight that holds the marked one."""
 
 ALWAYS = [n for n, c in CASES.items() if not c.get("times") and c["stage"] in ("decode", "analyze")]
-ONCE = [n for n, c in CASES.items() if c.get("times")]
+ONCE = [n for n, c in CASES.items() if c.get("times") and c["stage"] != "start"]
 INDEX = [n for n, c in CASES.items() if c["stage"] == "index"]
 
 
@@ -102,3 +102,36 @@ def test_19_a_file_whose_reading_crashes_or_hangs_fails_alone(played, name):
     (failure,) = Ledger(folder / name).table("failures").to_pylist()
     assert (failure["stage"], failure["attempts"]) == ("index", 3)
     assert ("engine.index_timeout" if "hang" in name else "died") in failure["reason"]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("hang-start", "models not loaded after 3 s (engine.start_timeout)"),
+        ("crash-start", "its process died while it loaded its models"),
+        ("raise-start", "RuntimeError: marked to be raised"),
+    ],
+)
+def test_workers_that_never_start_end_the_run_with_one_message(played, name, why):
+    folder, said = played
+    error = said[name].get("error", "")
+    assert error.startswith("a worker could not start, 3 times in a row: "), said[name]
+    assert why in error
+    assert "\n" not in error
+    assert Ledger(folder / name).table("frames").num_rows == 0
+
+
+def test_a_worker_that_hangs_once_as_it_starts_is_replaced(played):
+    folder, said = played
+    name = "hang-start-once"
+    assert (said[name].get("exit_code"), said[name].get("videos_ok")) == (0, 2), said[name]
+    assert_healthy_whole(folder / name)
+    assert len((folder / f"{name}.faults" / "met").read_bytes()) == 2
+
+
+def test_waiting_for_room_is_no_slow_start(played):
+    folder, said = played
+    name = "room-comes-late"
+    assert (said[name].get("exit_code"), said[name].get("videos_ok")) == (0, 2), said[name]
+    assert said[name]["total_s"] > CASES[name]["full_s"]
+    assert_healthy_whole(folder / name)
