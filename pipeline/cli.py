@@ -13,7 +13,10 @@ import typer
 
 from pipeline.errors import EXIT_ABORTED, EXIT_OK, EXIT_USAGE, FrameledgerError
 
-_RAY_OF_DEATHS = "^A worker died or was killed while executing a task"
+_RAY_OF_DEATHS = (
+    "^A worker died or was killed while executing a task|"
+    r"^Task \S+ failed\. There are infinite retries remaining"
+)
 """What Ray prints on stdout for each process that dies, in ten lines. The run replaces it, and says
 itself what became of the work."""
 

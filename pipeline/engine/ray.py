@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar
@@ -57,10 +58,12 @@ class _Starting(Generic[Loaded]):
         self._job, self._sizing = job, sizing
         self._one_at_a_time = threading.Lock()
         self._loaded: Loaded | None = None
+        self._process = uuid.uuid4().hex
 
     @ray.method(max_task_retries=-1)
-    def is_placed(self) -> bool:
-        return True
+    def process(self) -> str:
+        """An id that no other process has, nor the one that takes its place."""
+        return self._process
 
     def start(self) -> None:
         """Load. Raises what the user did wrong."""

@@ -3,7 +3,7 @@
 Ray brings dead actors back, and meanwhile refuses their calls at once: the emptiest of all, they
 would be handed one piece of work after another.
 
-waiting for room   is_placed() has not been answered: the cluster may be full for hours
+waiting for room   process() has not been answered: the cluster may be full for hours
 loading            start() has not: this has a limit, which the watchdog sees to
 present            both have
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
 from pipeline.engine.lanes import Lane
 from pipeline.engine.ray_errors import get, last_line
@@ -62,12 +62,18 @@ class Start:
     """A start of an actor that is under way."""
 
     member: Lane | Models
-    loading: bool = False
-    """It has a process, and has been told to load."""
+    before: Start | None = None
+    """The one before, where no answer came of it: its process has died, or a reply was lost."""
+    process: str = ""
+    """Which process has been told to load; empty until there is one."""
     waited_s: float = 0.0
     """Seconds for which it has been loading."""
     verdict: str = ""
     """Why the watchdog has killed it, if it has."""
+
+    @property
+    def loading(self) -> bool:
+        return bool(self.process)
 
     @property
     def actor(self) -> Any:
@@ -103,30 +109,33 @@ class Roster:
         """One of `absent` is there. Raises what the user did wrong, or RunAborted, where an actor
         cannot be started at all."""
         start = self.absent.pop(ref)
+        member = start.member
         try:
-            get(ref)
+            answer = get(ref)
         except (RayActorError, RayTaskError) as error:
-            self._failed_to(start, error)
+            if start.loading and isinstance(error, RayActorError):
+                # Whether it died, the next answer tells: it comes of the same process, or not.
+                self._call(member, start)
+            else:
+                self._failed_to_start(member, last_line(error))
+                self._call(member)
             return
         if not start.loading:
-            start.loading = True
+            if start.before is not None and start.before.process != answer:
+                died = "its process died while it loaded its models"
+                self._failed_to_start(member, start.before.verdict or died)
+            start.before, start.process = None, answer
             self.absent[start.actor.start.remote()] = start
             return
-        member = start.member
         self._failed.pop(id(member), None)
         member.present = True
         if isinstance(member, Models):
             member.verdict = ""
 
-    def _failed_to(self, start: Start, error: RayError) -> None:
-        member = start.member
+    def _failed_to_start(self, member: Lane | Models, why: str) -> None:
         failed = self._failed[id(member)] = self._failed.get(id(member), 0) + 1
         if failed >= STARTS:
-            died = start.loading and isinstance(error, RayActorError)
-            said = "its process died while it loaded its models" if died else last_line(error)
-            why = start.verdict or said
             raise RunAborted(f"a worker could not start, {failed} times in a row: {why}") from None
-        self._call(member)
 
     def await_enough(self, say: Any, look: Callable[[], None]) -> None:
         """Return when a worker, and where there are any an analyzer, can be given work.
@@ -156,9 +165,9 @@ class Roster:
         there = any(lane.present for lane in self.lanes)
         return there and (not self.models or any(member.present for member in self.models))
 
-    def _call(self, member: Lane | Models) -> None:
+    def _call(self, member: Lane | Models, before: Start | None = None) -> None:
         member.present = False
-        self.absent[_actor(member).is_placed.remote()] = Start(member)
+        self.absent[_actor(member).process.remote()] = Start(member, before)
 
 
 def id_of(actor: Any) -> str:
