@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -11,6 +12,13 @@ from typing import Annotated, NoReturn
 import typer
 
 from pipeline.errors import EXIT_ABORTED, EXIT_OK, EXIT_USAGE, FrameledgerError
+
+_RAY_OF_DEATHS = (
+    "^A worker died or was killed while executing a task|"
+    r"^Task \S+ failed\. There are infinite retries remaining"
+)
+"""What Ray prints on stdout for each process that dies, in ten lines. The run replaces it, and says
+itself what became of the work."""
 
 app = typer.Typer(
     name="frameledger",
@@ -75,6 +83,8 @@ def run_command(
     if engine not in (None, "ray", "local"):
         raise UsageError(f"--engine {engine}: choose ray or local")
     loaded = load_config(config, tuple(overrides or ()))
+    # Read when ray is imported, which only the engine does.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _RAY_OF_DEATHS)
     summary = run(
         loaded,
         inputs or [],

@@ -183,6 +183,9 @@ class EngineConfig(_Model):
     shard_timeout: SecondsOrAuto = "auto"
     """The same for a whole shard, and below for reading the packets of a video."""
     index_timeout: SecondsOrAuto = "auto"
+    start_timeout: PositiveFloat = 600.0
+    """Seconds that a worker may take to load its models, from when Ray has given it a process: it
+    is replaced then. Waiting for room on the cluster does not count."""
     same_failures: NonNegativeInt = 10
     """Videos in a row that fail for the same reason, one that lies not in the file, after which
     the run stops: it is the reason that has to go. 0: never."""

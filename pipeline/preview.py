@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.errors import UsageError, VideoError
-from pipeline.records import Failure
+from pipeline.records import Failure, shard_id
 from pipeline.runner import make_job, nothing_in, open_corpus
 
 
@@ -22,6 +22,9 @@ class Preview:
     frames: int = 0
     analyses: dict[str, int] = field(default_factory=dict)
     """Frames that each analysis lacks, by analyzer name."""
+    journaled: dict[str, int] = field(default_factory=dict)
+    """Of the shards those that are whole in the journal of a run that died, by that run: the next
+    run begins by committing them, and does not do them again."""
     quarantined: int = 0
     """Videos of which clips were given up, whose shards --retry-failed would do again; they are
     among the videos that are done, and not in the counts below."""
@@ -56,10 +59,14 @@ def plan(
     Videos that no run has indexed are indexed here (packets only), one after another, to count
     their frames. The same bytes under two names are counted once.
     """
+    from pipeline.ledger.adopt import has_left, left_whole
+    from pipeline.ledger.leases import live_runs
     from pipeline.ledger.runs import past_rate, read_runs
     from pipeline.sources.index import index_video
 
     job = make_job(config, output)
+    # Before the books are read: what is committed in between is then not due any more.
+    left = left_whole(job.output, live_runs(job.output)) if has_left(job.output) else {}
     corpus = open_corpus(job, inputs, retry_failed=retry_failed)
     preview = Preview()
     if retry_failed and (lost := corpus.quarantined(limit)):
@@ -96,6 +103,10 @@ def plan(
             preview.shards += 1
             preview.clips += len(task.shard.clips)
             preview.frames += task.frame_count
+            number = task.shard.shard_index
+            runs = [left.get(shard_id(name, index.video_id, number)) for name in task.analyses]
+            if runs[0] is not None and None not in runs:
+                preview.journaled[runs[0]] = preview.journaled.get(runs[0], 0) + 1
             for fingerprint in task.analyses:
                 name = names[fingerprint]
                 preview.analyses[name] = preview.analyses.get(name, 0) + task.frame_count

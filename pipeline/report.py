@@ -165,6 +165,11 @@ def print_plan(preview: Preview) -> None:
     )
     for name, frames in preview.analyses.items():
         print(f"         {name}: {frames:,} frames")
+    for run_id, shards in preview.journaled.items():
+        print(
+            f"         {shards:,} of the shards are whole in the journal of run {run_id}, which "
+            "died: the next run commits them first"
+        )
     if preview.seconds is not None:
         print(
             f"time     about {duration(preview.seconds)} at {preview.frames_per_s:,.0f} frames/s, "

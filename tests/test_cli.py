@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -106,7 +107,8 @@ def test_gc_deep_verify_and_history(video, tmp_path):
     assert "remove   frames: 0 superseded, 1 orphaned files (0.0 KiB)" in done.stdout
     deep = frameledger("verify", out, "configs/probe.yaml", "--deep", "--sample", 5)
     assert deep.returncode == 0, deep.stderr
-    assert "5 embeddings" in deep.stdout or "4 embeddings" in deep.stdout
+    # Chosen at random, and a frame that is chosen twice is made once.
+    assert re.search(r"made again: ([1-5]) frames of 1 videos, \1 embeddings", deep.stdout)
     early = frameledger("status", out, "--as-of", "2001-01-01")
     assert (early.returncode, early.stderr.count("\n")) == (2, 1)
     assert "is before the first commit" in early.stderr

@@ -95,7 +95,7 @@ class Driver:
         # What the collector cannot open ends the run before any video is touched, and so does a
         # model that cannot be loaded.
         self.collector.await_ready()
-        self.roster.await_enough(self.tracker.stats.say)
+        self.roster.await_enough(self.tracker.stats.say, self._watchdog.look)
         self._take(first)
         self.tracker.stats.first_work_at = self._last_tick = time.perf_counter()
         board = self._board

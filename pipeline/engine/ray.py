@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import ray
 from ray.exceptions import RayError
@@ -42,58 +44,84 @@ AT_ONCE_ON_GPU = 2
 """Clips in an analyzer's hands: one is computed while the next is copied to the GPU."""
 
 
+Loaded = TypeVar("Loaded")
+
+
+class _Starting(Generic[Loaded]):
+    """An actor that is there at once, and loads what it needs when told to.
+
+    A first answer thus shows that Ray has found a place for it and has started its process: from
+    then on it is known who is slow (see `engine.roster`).
+    """
+
+    def __init__(self, job: Job, sizing: Sizing) -> None:
+        self._job, self._sizing = job, sizing
+        self._one_at_a_time = threading.Lock()
+        self._loaded: Loaded | None = None
+        self._process = uuid.uuid4().hex
+
+    @ray.method(max_task_retries=-1)
+    def process(self) -> str:
+        """An id that no other process has, nor the one that takes its place."""
+        return self._process
+
+    def start(self) -> None:
+        """Load. Raises what the user did wrong."""
+        self._there()
+
+    def _there(self) -> Loaded:
+        # A process that took the place of one that died unseen is given work untold.
+        with self._one_at_a_time:
+            if self._loaded is None:
+                self._loaded = self._load()
+            return self._loaded
+
+    def _load(self) -> Loaded:
+        raise NotImplementedError
+
+
 @ray.remote
-class FusedActor:
+class FusedActor(_Starting[FusedWorker]):
     """A decoder and its analyzers."""
 
-    def __init__(self, job: Job, sizing: Sizing) -> None:
-        self._worker = FusedWorker(job, sizing.device, sizing.threads)
-        self._worker.setup()
-
-    @ray.method(max_task_retries=-1)
-    def ready(self) -> bool:
-        return True
+    def _load(self) -> FusedWorker:
+        worker = FusedWorker(self._job, self._sizing.device, self._sizing.threads)
+        worker.setup()
+        return worker
 
     def index(self, source: Source) -> VideoIndex:
-        return self._worker.index(source)
+        return self._there().index(source)
 
     def stream(self, task: ShardTask, attempt: int) -> Iterator[Parcel]:
-        yield from self._worker.process(task, attempt)
+        yield from self._there().process(task, attempt)
 
 
 @ray.remote
-class DecoderActor:
+class DecoderActor(_Starting[Decoder]):
     """Decodes only; its clips go through the object store."""
 
-    def __init__(self, job: Job, sizing: Sizing) -> None:
-        self._decoder = Decoder(job, sizing.device)
-
-    @ray.method(max_task_retries=-1)
-    def ready(self) -> bool:
-        return True
+    def _load(self) -> Decoder:
+        return Decoder(self._job, self._sizing.device)
 
     def index(self, source: Source) -> VideoIndex:
-        return self._decoder.index(source)
+        return self._there().index(source)
 
     def stream(self, task: ShardTask, attempt: int) -> Iterator[ClipPixels | Parcel]:
-        for item in self._decoder.decode(task, attempt):
+        for item in self._there().decode(task, attempt):
             yield (item,) if isinstance(item, ShardEnd) else item
 
 
 @ray.remote
-class AnalyzerActor:
+class AnalyzerActor(_Starting[AnalyzerGroup]):
     """Holds the models; is handed clips as read-only views of the object store."""
 
-    def __init__(self, job: Job, sizing: Sizing) -> None:
-        self._group = AnalyzerGroup(job, sizing.device, sizing.threads)
-        self._group.setup()
-
-    @ray.method(max_task_retries=-1)
-    def ready(self) -> bool:
-        return True
+    def _load(self) -> AnalyzerGroup:
+        group = AnalyzerGroup(self._job, self._sizing.device, self._sizing.threads)
+        group.setup()
+        return group
 
     def analyze(self, clip: ClipPixels, analyses: tuple[str, ...]) -> Parcel:
-        return (self._group.analyze(clip, analyses),)
+        return (self._there().analyze(clip, analyses),)
 
 
 @ray.remote

@@ -1,17 +1,22 @@
-"""Which actors can be given work: those that have answered since they last started.
+"""Which actors can be given work: those that have loaded their models since they last started.
 
 Ray brings dead actors back, and meanwhile refuses their calls at once: the emptiest of all, they
 would be handed one piece of work after another.
+
+waiting for room   process() has not been answered: the cluster may be full for hours
+loading            start() has not: this has a limit, which the watchdog sees to
+present            both have
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 
 from pipeline.engine.lanes import Lane
 from pipeline.engine.ray_errors import get, last_line
@@ -52,17 +57,40 @@ class Models:
         self.waited_s = 0.0
 
 
+@dataclass(eq=False)
+class Start:
+    """A start of an actor that is under way."""
+
+    member: Lane | Models
+    before: Start | None = None
+    """The one before, where no answer came of it: its process has died, or a reply was lost."""
+    process: str = ""
+    """Which process has been told to load; empty until there is one."""
+    waited_s: float = 0.0
+    """Seconds for which it has been loading."""
+    verdict: str = ""
+    """Why the watchdog has killed it, if it has."""
+
+    @property
+    def loading(self) -> bool:
+        return bool(self.process)
+
+    @property
+    def actor(self) -> Any:
+        return _actor(self.member)
+
+
 class Roster:
     """Workers and analyzers, and the answers that absent ones still owe.
 
     Attributes:
-        absent: reference to the answer -> whose it is.
+        absent: reference to the answer -> the start that it is of.
     """
 
     def __init__(self, lanes: list[Lane], models: list[Models]) -> None:
         self.lanes = lanes
         self.models = models
-        self.absent: dict[Any, Lane | Models] = {}
+        self.absent: dict[Any, Start] = {}
         self._failed: dict[int, int] = {}
         for member in self._members:
             self._call(member)
@@ -80,26 +108,42 @@ class Roster:
     def answered(self, ref: Any) -> None:
         """One of `absent` is there. Raises what the user did wrong, or RunAborted, where an actor
         cannot be started at all."""
-        member = self.absent.pop(ref)
+        start = self.absent.pop(ref)
+        member = start.member
         try:
-            get(ref)
-        except RayActorError as error:
-            failed = self._failed[id(member)] = self._failed.get(id(member), 0) + 1
-            if failed >= STARTS:
-                raise RunAborted(f"a worker could not start: {last_line(error)}") from None
-            self._call(member)
-        else:
-            self._failed.pop(id(member), None)
-            member.present = True
-            if isinstance(member, Models):
-                member.verdict = ""
+            answer = get(ref)
+        except (RayActorError, RayTaskError) as error:
+            if start.loading and isinstance(error, RayActorError):
+                # Whether it died, the next answer tells: it comes of the same process, or not.
+                self._call(member, start)
+            else:
+                self._failed_to_start(member, last_line(error))
+                self._call(member)
+            return
+        if not start.loading:
+            if start.before is not None and start.before.process != answer:
+                died = "its process died while it loaded its models"
+                self._failed_to_start(member, start.before.verdict or died)
+            start.before, start.process = None, answer
+            self.absent[start.actor.start.remote()] = start
+            return
+        self._failed.pop(id(member), None)
+        member.present = True
+        if isinstance(member, Models):
+            member.verdict = ""
 
-    def await_enough(self, say: Any) -> None:
+    def _failed_to_start(self, member: Lane | Models, why: str) -> None:
+        failed = self._failed[id(member)] = self._failed.get(id(member), 0) + 1
+        if failed >= STARTS:
+            raise RunAborted(f"a worker could not start, {failed} times in a row: {why}") from None
+
+    def await_enough(self, say: Any, look: Callable[[], None]) -> None:
         """Return when a worker, and where there are any an analyzer, can be given work.
 
         Args:
             say: called with a line where Ray has no place for them; it may find one later, when
                 another job ends or a node joins.
+            look: called every second or more often; the watchdog's.
         """
         started = time.monotonic()
         enough_at = None
@@ -111,17 +155,19 @@ class Roster:
             ready, _ = ray.wait([*self.absent], num_returns=1, timeout=1.0)
             for ref in ready:
                 self.answered(ref)
+            look()
             if enough_at is None and time.monotonic() - started > SAY_AFTER_S:
-                say(_free())
+                loading = all(start.loading for start in self.absent.values())
+                say("models are loading" if loading else _free())
         say("")
 
     def _enough(self) -> bool:
         there = any(lane.present for lane in self.lanes)
         return there and (not self.models or any(member.present for member in self.models))
 
-    def _call(self, member: Lane | Models) -> None:
+    def _call(self, member: Lane | Models, before: Start | None = None) -> None:
         member.present = False
-        self.absent[_actor(member).ready.remote()] = member
+        self.absent[_actor(member).process.remote()] = Start(member, before)
 
 
 def id_of(actor: Any) -> str:

@@ -13,7 +13,7 @@ import ray
 
 from pipeline.config import EngineConfig
 from pipeline.engine.lanes import Indexing, Lane, Stream
-from pipeline.engine.roster import Models, Roster
+from pipeline.engine.roster import Models, Roster, Start
 from pipeline.engine.timing import clip_limit_s, index_limit_s, shard_limit_s
 
 LONGEST_LOOK_S = 10.0
@@ -44,6 +44,9 @@ class Watchdog:
         for models in self._roster.models:
             if models.present and models.calls:
                 self._look_at_models(models, passed)
+        for start in self._roster.absent.values():
+            if start.loading:
+                self._look_at_start(start, passed)
 
     def _look_at(self, lane: Lane, item: Stream | Indexing, passed: float) -> None:
         if item.verdict:
@@ -71,3 +74,13 @@ class Watchdog:
         if models.waited_s > limit and not models.verdict:
             models.verdict = f"stuck: no result for {limit:.0f} s (engine.clip_timeout)"
             ray.kill(models.actor, no_restart=False)
+
+    def _look_at_start(self, start: Start, passed: float) -> None:
+        start.waited_s += passed
+        limit = self._config.start_timeout
+        if start.waited_s > limit and not start.verdict:
+            start.verdict = (
+                f"models not loaded after {limit:.0f} s (engine.start_timeout); raise it where "
+                "loading takes longer"
+            )
+            ray.kill(start.actor, no_restart=False)

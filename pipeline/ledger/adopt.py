@@ -1,4 +1,4 @@
-"""Takes over what runs that died have left in their journals, before a new run is planned."""
+"""What runs that died have left in their journals: taken over before a new run is planned."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection
 
 from pipeline.ledger.commit import LedgerWriter
-from pipeline.ledger.journal import FOLDER, journals
+from pipeline.ledger.journal import FOLDER, journals, read_journal
 
 
 def adopt(output: str, alive: Collection[str]) -> dict[str, int]:
@@ -28,6 +28,21 @@ def adopt(output: str, alive: Collection[str]) -> dict[str, int]:
         for table, count in writer.stats.rows.items():
             rows[table] = rows.get(table, 0) + count
     return rows
+
+
+def left_whole(output: str, alive: Collection[str]) -> dict[str, str]:
+    """The ids of shards that `adopt` would commit, each with its run; nothing is written.
+
+    What has landed since may still be among them.
+    """
+    return {
+        note.name: run_id
+        for run_id in journals(output)
+        if run_id not in alive
+        for _, entry in read_journal(output, run_id)
+        for note in entry
+        if note.kind == "shard"
+    }
 
 
 def has_left(output: str) -> bool:

@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from pipeline.errors import RunAborted
-from pipeline.ledger.delta import Patience
+from pipeline.ledger.patience import Patience
 from pipeline.ledger.schema import DATA_TABLES
 from pipeline.ledger.store import Store
 from pipeline.records import Analysis

@@ -1,7 +1,8 @@
 """The `shards` table lags by a crash at most; here is what it lacks, and how it catches up.
 
 Every commit to a data table carries the shards rows of what it holds, and every commit to
-`shards` says up to which version of each data table nothing is lacking (`covers`):
+`shards` says up to which version of each data table nothing is lacking (`covers`). What has been
+said once holds from then on, whoever has said it:
 
     frames   v0 v1 v2 v3 v4 v5        shards    ... {covers: frames 3}
                          ^^^^^ only these commits' metadata are read: v4 and v5
@@ -9,7 +10,7 @@ Every commit to a data table carries the shards rows of what it holds, and every
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -46,12 +47,25 @@ def note_covers(covers: dict[str, int]) -> dict[str, object]:
     return {"covers": covers}
 
 
-def covered(store: Store, shards: DeltaTable) -> dict[str, int]:
-    """What the newest commit to `shards` that says so claims to cover; nothing where none does."""
-    for _, note in commit_notes(store, "shards", range(shards.version(), -1, -1)):
+def covered(store: Store, version: int) -> dict[str, int]:
+    """What `shards` covers in a version, by the newest commit that says so; nothing where none
+    does."""
+    for _, note in commit_notes(store, "shards", range(version, -1, -1)):
         if "covers" in note:
             return dict(note["covers"])  # type: ignore[call-overload]
     return {}
+
+
+def noted_shards(store: Store, table: str, versions: Iterable[int]) -> dict[str, pa.Table]:
+    """The shards rows that commits to a data table carry, one-row tables by id."""
+    return by_id(_table(list(_noted(store, table, versions).values())))
+
+
+def _noted(store: Store, table: str, versions: Iterable[int]) -> dict[str, list[object]]:
+    found: dict[str, list[object]] = {}
+    for _, note in commit_notes(store, table, versions):
+        found |= {row[0]: row for row in note.get("shards", [])}  # type: ignore[attr-defined]
+    return found
 
 
 def find_lag(store: Store, snapshots: dict[str, DeltaTable]) -> Lag:
@@ -60,13 +74,12 @@ def find_lag(store: Store, snapshots: dict[str, DeltaTable]) -> Lag:
     `snapshots` has `shards` and the data tables. An entry of the log that is not kept any more
     (after 30 days) needs no reading: catching up comes before anything that could retire it.
     """
-    since = covered(store, snapshots["shards"])
+    since = covered(store, snapshots["shards"].version())
     found: dict[str, list[object]] = {}
-    covers = {}
+    covers: dict[str, int] = {}
     for table in DATA_TABLES:
         newest = snapshots[table].version()
-        for _, note in commit_notes(store, table, range(since.get(table, -1) + 1, newest + 1)):
-            found |= {row[0]: row for row in note.get("shards", [])}  # type: ignore[attr-defined]
+        found |= _noted(store, table, range(since.get(table, -1) + 1, newest + 1))
         covers[table] = max(newest, since.get(table, -1))
     if found:
         wanted = pc.field("shard_id").isin(list(found))

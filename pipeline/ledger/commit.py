@@ -4,9 +4,7 @@
                    discard(attempt) drops          (rows in memory)
 
 Nothing of a shard is visible before all of it is here. What is whole goes into the journal at
-once (see `journal`), so that a process which dies loses none of it. A flush goes through the
-tables in an order that a crash can cut anywhere: rows before the `shards` that index them, and
-both before the `videos` row that says ok.
+once (see `journal`), so that a process which dies loses none of it; `flush` takes it to the tables.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 import pyarrow as pa
@@ -25,8 +23,9 @@ from pipeline.ledger.analyses import record_analyses
 from pipeline.ledger.assemble import Assembly, Parts
 from pipeline.ledger.books import read_landed
 from pipeline.ledger.buffer import Buffer
-from pipeline.ledger.catchup import catch_up, note_covers, note_shards
-from pipeline.ledger.delta import Appended, Appender, commit_notes, create_tables
+from pipeline.ledger.catchup import catch_up
+from pipeline.ledger.delta import create_tables
+from pipeline.ledger.flush import Flush, WriterStats
 from pipeline.ledger.indexes import index_row
 from pipeline.ledger.journal import Journal, Note, read_journal
 from pipeline.ledger.keys import KeySet
@@ -34,7 +33,6 @@ from pipeline.ledger.numbers import Numbers
 from pipeline.ledger.outcomes import Clock, failure_row, lost_frames, shard_row, video_row
 from pipeline.ledger.remap import remap
 from pipeline.ledger.scan import read_batches
-from pipeline.ledger.schema import DATA_TABLES
 from pipeline.ledger.store import Store
 from pipeline.records import (
     Analysis,
@@ -57,18 +55,6 @@ class WholeShard:
     """Sampled frames that it owns."""
     rows: dict[str, int]
     """Rows per table."""
-
-
-@dataclass
-class WriterStats:
-    """Figures of a writer, for progress and tests."""
-
-    commits: int = 0
-    commit_s: float = 0.0
-    rows: dict[str, int] = field(default_factory=dict)
-    """Rows per table that this writer has landed."""
-    landed_before: int = 0
-    """Shards (per analysis) that another writer had landed; their rows were dropped here."""
 
 
 class LedgerWriter:
@@ -100,8 +86,6 @@ class LedgerWriter:
         self._reports = Numbers()
         self._clock = Clock()
         self._broken = False
-        self._logged: set[tuple[str, str]] = set()
-        """(table, batch) of the journal's open file that this process has committed itself."""
 
         self._assembly = Assembly()
         self._buffer = Buffer()
@@ -111,7 +95,6 @@ class LedgerWriter:
         self._journal = Journal(output, run_id, secrets.token_hex(4))
         record_analyses(self._store, self._analyses.values(), run_id)
         lag = catch_up(self._store)
-        self._covers = lag.covers
         wanted = None if analyses is None else self._analyses
         self._landed = read_landed(self._store, wanted)
         snapshot = self._store.open("indexes")
@@ -119,10 +102,8 @@ class LedgerWriter:
         self._indexed = KeySet(batch.column("video_id") for batch in ids)
         for batch, entry in read_journal(output, run_id):
             self._restore(batch, entry)
-        # Only batches that a process has left may have landed before.
-        logs = {table: -1 if batches else None for table, batches in self._buffer.logs.items()}
-        since = {**lag.covers, **logs, "shards": lag.since, "indexes": snapshot.version()}
-        self._appenders = {table: Appender(self._store, table, since[table]) for table in since}
+        indexes = snapshot.version()
+        self._flush = Flush(self._store, self._buffer, self.stats, lag, indexes)
         if self._buffer.waited_s is not None:
             self.flush()
         if analyses is not None:
@@ -315,68 +296,4 @@ class LedgerWriter:
 
     def steps(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """The commits of a flush, one table each, in their order."""
-        yield "indexes", self._flush_indexes
-        # Before the rows that they explain: said twice after a crash rather than not at all.
-        yield "failures", lambda: self._flush_log("failures")
-        for table in DATA_TABLES:
-            yield table, lambda table=table: self._flush_data(table)  # type: ignore[misc]
-        yield "shards", self._flush_shards
-        yield "videos", lambda: self._flush_log("videos")
-
-    def _flush_indexes(self) -> None:
-        self._append("indexes", self._buffer.indexes, lambda _: {})
-        self._buffer.indexes.clear()
-
-    def _flush_data(self, table: str) -> None:
-        ready = self._buffer.ready[table]
-
-        def note(ids: list[str]) -> object:
-            return note_shards(pa.concat_tables(ready[name].shard for name in ids))
-
-        done = self._append(table, {name: item.rows for name, item in ready.items()}, note)
-        if done is None:
-            return
-        self.stats.landed_before += len(done.before)
-        if done.version is not None and not self._others_between(table, done.version):
-            # Once these shards are in, all are.
-            self._covers[table] = done.version
-        # Those of another writer too: it may have died before it got to `shards`.
-        self._buffer.shards |= {name: item.shard for name, item in ready.items()}
-        ready.clear()
-
-    def _others_between(self, table: str, version: int) -> bool:
-        """Whether another writer's shards lie between what `shards` covers and `version`."""
-        between = range(self._covers.get(table, -1) + 1, version)
-        return any("shards" in note for _, note in commit_notes(self._store, table, between))
-
-    def _flush_shards(self) -> None:
-        note = note_covers(self._covers)
-        self._append("shards", self._buffer.shards, lambda _: note)
-        self._buffer.shards.clear()
-
-    def _flush_log(self, table: str) -> None:
-        rows = {batch: pa.concat_tables(parts) for batch, parts in self._buffer.logs[table].items()}
-        done = self._append(table, rows, lambda _: {})
-        own = self._journal.batch if self._journal.is_open else ""
-        here = (table, own)
-        if done is not None and own in done.before and here not in self._logged:
-            # Somebody took this process for dead and committed what it had then. What came
-            # since is not told from that: rather said twice than not at all.
-            self._append(table, {f"{own}-again": rows[own]}, lambda _: {})
-        self._logged = {here, *(one for one in self._logged if one[1] == own)}
-        self._buffer.logs[table].clear()
-
-    def _append(
-        self, table: str, rows: dict[str, pa.Table], note: Callable[[list[str]], object]
-    ) -> Appended | None:
-        if not rows:
-            return None
-        done = self._appenders[table].append(rows, note)
-        if done.version is not None:
-            self.stats.commits += 1
-        count = sum(rows[name].num_rows for name in done.landed)
-        self.stats.rows[table] = self.stats.rows.get(table, 0) + count
-        return done
-
-
-__all__ = ["LedgerWriter", "WholeShard", "WriterStats", "catch_up"]
+        return self._flush.steps(self._journal.batch if self._journal.is_open else "")

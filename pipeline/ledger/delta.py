@@ -18,9 +18,6 @@ Here all of it depends on the commits since the last look alone.
 from __future__ import annotations
 
 import json
-import random
-import re
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -37,6 +34,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchEr
 
 from pipeline.errors import RunAborted, UsageError
 from pipeline.ledger.keys import KeySet
+from pipeline.ledger.patience import Patience, one_line
 from pipeline.ledger.schema import DATA_TABLES, SCHEMA_VERSION, TABLES, TableSpec, plain
 from pipeline.ledger.store import Store
 
@@ -46,11 +44,6 @@ _VERSION_KEY = "frameledger.schemaVersion"
 
 SMALL_COLUMNS = ("run_id", "video_id", "frame_index", "pts_s")
 """Of tables without dictionaries: columns that repeat all the same, and have statistics."""
-
-CONFLICT_TRIES = 50
-"""Lost races, each of which another writer has won: somebody always gets on."""
-STORE_TRIES = 5
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
 
 _GUARD = "frameledger"
 """The transaction id of every append: two at the same time exclude each other."""
@@ -135,6 +128,23 @@ class Appender:
         self._snapshot: DeltaTable | None = None
         self._since = store.open(table).version() if since is None else since
 
+    @property
+    def seen(self) -> int:
+        """The version up to which it is known what has landed; in `metadata` the one that the
+        rows are appended to."""
+        return self._since
+
+    def look(self) -> None:
+        """See what has landed by now. Raises RunAborted where that cannot be read."""
+        tries = self._patience()
+        while True:
+            try:
+                self._look()
+                return
+            except (DeltaError, OSError) as error:
+                self._snapshot = None
+                tries.failure(error)
+
     def append(
         self, rows: dict[str, pa.Table], metadata: Callable[[list[str]], object]
     ) -> Appended:
@@ -146,7 +156,7 @@ class Appender:
 
         Raises RunAborted where the store cannot be written (after some tries) or refuses the rows.
         """
-        tries = Patience(f"output {self._store.root}: cannot write table {self._spec.name}")
+        tries = self._patience()
         ours: set[str] = set()
         while True:
             try:
@@ -169,6 +179,9 @@ class Appender:
             except (DeltaError, OSError) as error:
                 self._snapshot = None
                 tries.failure(error)
+
+    def _patience(self) -> Patience:
+        return Patience(f"output {self._store.root}: cannot write table {self._spec.name}")
 
     def _look(self) -> DeltaTable:
         """The table as it is now, once the ids of its newest commits are known."""
@@ -270,31 +283,3 @@ def _kept(store: Store, table: str, version: int, key: str) -> Iterator[str]:
             text = json.loads(line)["commitInfo"].get(key)
             if text is not None:
                 yield text
-
-
-class Patience:
-    """Bounded tries with growing, jittered waits; conflicts and failures are counted apart."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-        self._conflicts = 0
-        self._failures = 0
-
-    def conflict(self, error: Exception) -> None:
-        self._conflicts += 1
-        self._wait(self._conflicts, CONFLICT_TRIES, error)
-
-    def failure(self, error: Exception) -> None:
-        self._failures += 1
-        self._wait(self._failures, STORE_TRIES, error)
-
-    def _wait(self, count: int, most: int, error: Exception) -> None:
-        if count >= most:
-            raise RunAborted(f"{self.what}: {one_line(error)} ({count} tries)") from error
-        longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**count)
-        time.sleep(random.uniform(0, longest))
-
-
-def one_line(error: Exception) -> str:
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # The colours of delta-rs.
-    return " ".join(text.split())[:300] or type(error).__name__

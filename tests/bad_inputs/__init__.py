@@ -27,7 +27,8 @@
 22 two runs on one output                  every row once                    test_processes
 23 another model, sampling, batch size     what is stale, nothing else       test_processes
 24 hostile configurations, weights and ids refused, nothing runs             test_hostile
-25 playlists, protocols, bombs             refused or capped, bounded memory test_hostile
+25 playlists, protocols, bombs             refused or capped, bounded memory test_references,
+                                                                             test_limits
 
 Files are named `test_*.py` in this folder where no other is given. What an object store answers
 is no part of 16 here: outputs are local folders so far.

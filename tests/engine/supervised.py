@@ -38,7 +38,14 @@ CASES: dict[str, dict[str, Any]] = {
 }
 CASES["collector-idle"] = {"stage": "none", "how": "", "pace_s": 0.3, "kill": "collector"}
 """It dies while nothing is with it: clips come more slowly than it comes back."""
-LIMITS = {"clip_timeout": 3.0, "index_timeout": 3.0}
+CASES["hang-start-once"] = {"stage": "start", "how": "hang", "times": 1, "placement": "split"}
+CASES |= {
+    f"{how}-start": {"stage": "start", "how": how, "placement": placement}
+    for how, placement in (("hang", "fused"), ("crash", "split"), ("raise", "split"))
+}
+CASES["room-comes-late"] = {"stage": "none", "how": "hang", "full_s": 10.0}
+"""Others have all CPUs for longer than three starts may take."""
+LIMITS = {"clip_timeout": 3.0, "index_timeout": 3.0, "start_timeout": 3.0}
 
 
 def main(folder: Path) -> None:
@@ -59,6 +66,8 @@ def main(folder: Path) -> None:
         tell(output, case, videos["marked"])
         if case.get("kill") == "collector":
             kill_collector(output)
+        if case.get("full_s"):
+            fill(case["full_s"])
         limits = LIMITS if case["how"] == "hang" else {}
         config = probe(engine={"placement": case.get("placement", "auto"), **limits})
         try:
@@ -81,6 +90,7 @@ def tell(output: Path, case: dict[str, Any], video: Path) -> None:
         "index": str(video),
         "decode": str(video),
         "analyze": sha256_of(str(video)),
+        "start": "",
     }
     folder = Path(f"{output}.faults")
     folder.mkdir()
@@ -99,6 +109,19 @@ def kill_collector(output: Path) -> None:
                 process.kill()
 
     threading.Thread(target=kill, daemon=True).start()
+
+
+def fill(seconds: float) -> None:
+    """Take all CPUs of the cluster for a while."""
+    import ray
+
+    class Other:
+        def is_there(self) -> bool:
+            return True
+
+    other = ray.remote(num_cpus=2)(Other).remote()
+    ray.get(other.is_there.remote())
+    threading.Timer(seconds, ray.kill, [other]).start()
 
 
 if __name__ == "__main__":

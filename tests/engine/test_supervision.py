@@ -14,14 +14,15 @@ import pytest
 
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.verify import verify
-from tests.engine.supervised import CASES, FRAMES, MARKED_FRAME
+from tests.engine.supervised import CASES, FRAMES, MARKED_FRAME, tell
+from tests.videos import make
 
 HOOK = Path(__file__).parents[1] / "chaos" / "hook"
 CLIP = (96, 103)
 """First and last frame of the clip of eight that holds the marked one."""
 
 ALWAYS = [n for n, c in CASES.items() if not c.get("times") and c["stage"] in ("decode", "analyze")]
-ONCE = [n for n, c in CASES.items() if c.get("times")]
+ONCE = [n for n, c in CASES.items() if c.get("times") and c["stage"] != "start"]
 INDEX = [n for n, c in CASES.items() if c["stage"] == "index"]
 
 
@@ -29,14 +30,21 @@ INDEX = [n for n, c in CASES.items() if c["stage"] == "index"]
 def played(tmp_path_factory):
     """The folder of all cases, and what each run said."""
     folder = tmp_path_factory.mktemp("supervised")
+    ended = with_faults(["-m", "tests.engine.supervised", str(folder)], timeout=500)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    return folder, json.loads((folder / "said.json").read_text())
+
+
+def with_faults(arguments: list[str], timeout: float) -> subprocess.CompletedProcess[str]:
+    """Run Python where the hook is."""
     short = tempfile.mkdtemp(prefix="fl-", dir="/tmp")
     paths = [str(HOOK), str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "RAY_TMPDIR": short}
-    command = [sys.executable, "-m", "tests.engine.supervised", str(folder)]
-    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=500)
-    shutil.rmtree(short, ignore_errors=True)
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    return folder, json.loads((folder / "said.json").read_text())
+    command = [sys.executable, *arguments]
+    try:
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout)
+    finally:
+        shutil.rmtree(short, ignore_errors=True)
 
 
 def rows_of(output: Path, name: str) -> list[dict[str, object]]:
@@ -102,3 +110,47 @@ def test_19_a_file_whose_reading_crashes_or_hangs_fails_alone(played, name):
     (failure,) = Ledger(folder / name).table("failures").to_pylist()
     assert (failure["stage"], failure["attempts"]) == ("index", 3)
     assert ("engine.index_timeout" if "hang" in name else "died") in failure["reason"]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("hang-start", "models not loaded after 3 s (engine.start_timeout)"),
+        ("crash-start", "its process died while it loaded its models"),
+        ("raise-start", "RuntimeError: marked to be raised"),
+    ],
+)
+def test_workers_that_never_start_end_the_run_with_one_message(played, name, why):
+    folder, said = played
+    error = said[name].get("error", "")
+    assert error.startswith("a worker could not start, 3 times in a row: "), said[name]
+    assert why in error
+    assert "\n" not in error
+    assert Ledger(folder / name).table("frames").num_rows == 0
+
+
+def test_a_worker_that_hangs_once_as_it_starts_is_replaced(played):
+    folder, said = played
+    name = "hang-start-once"
+    assert (said[name].get("exit_code"), said[name].get("videos_ok")) == (0, 2), said[name]
+    assert_healthy_whole(folder / name)
+    assert len((folder / f"{name}.faults" / "met").read_bytes()) == 2
+
+
+def test_what_ray_says_of_a_death_is_kept_from_the_terminal(tmp_path):
+    video = make(tmp_path / "v" / "marked.mp4", FRAMES["marked"], gop=30)
+    output = tmp_path / "out"
+    tell(output, {"stage": "analyze", "how": "crash", "times": 1}, video)
+    command = ["-m", "pipeline", "run", "configs/probe.yaml", str(video), "-o", str(output)]
+    ended = with_faults([*command, "--engine", "ray"], timeout=120)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert "retries  1 pieces of work were tried again" in ended.stdout
+    assert "raylet" not in ended.stdout + ended.stderr
+
+
+def test_waiting_for_room_is_no_slow_start(played):
+    folder, said = played
+    name = "room-comes-late"
+    assert (said[name].get("exit_code"), said[name].get("videos_ok")) == (0, 2), said[name]
+    assert said[name]["total_s"] > CASES[name]["full_s"]
+    assert_healthy_whole(folder / name)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ledger.cleaning import many_commits
 from tests.ledger.corpus import open_writer, write_video
 
 
@@ -16,3 +17,11 @@ def output(tmp_path: Path) -> str:
         write_video(writer, "b", frames=33)
         write_video(writer, "c", frames=20, lost=frozenset({6}))
     return str(path)
+
+
+@pytest.fixture
+def busy(tmp_path: Path) -> str:
+    """An output of four videos, each committed by a run of its own."""
+    output = str(tmp_path / "o ü")
+    many_commits(output)
+    return output

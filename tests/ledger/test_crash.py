@@ -11,7 +11,7 @@ import time
 import pytest
 
 from pipeline.ledger.books import Books
-from pipeline.ledger.commit import catch_up
+from pipeline.ledger.catchup import catch_up
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.schema import TABLES
 from pipeline.ledger.verify import verify

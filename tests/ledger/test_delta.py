@@ -9,7 +9,7 @@ import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from pipeline.errors import RunAborted, UsageError
-from pipeline.ledger import delta
+from pipeline.ledger import delta, patience
 from pipeline.ledger.analyses import newest_analyses, read_analyses, record_analyses
 from pipeline.ledger.delta import append_once, commit_notes, create_tables
 from pipeline.ledger.outcomes import failure_row
@@ -101,7 +101,7 @@ def test_an_append_that_landed_though_it_raised_is_ours(store: Store, monkeypatc
 
 def test_a_store_that_stays_broken_ends_the_run(store: Store, monkeypatch) -> None:
     """The system's own error, raised by hand: filling a disk needs rights that tests lack."""
-    monkeypatch.setattr(delta, "_FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr(patience, "_FIRST_WAIT_S", 0.0)
 
     def full(*args):  # type: ignore[no-untyped-def]
         raise OSError(28, "No space left on device")

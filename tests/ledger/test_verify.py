@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable, write_deltalake
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pipeline.errors import UsageError
 from pipeline.ledger.analyses import read_analyses
 from pipeline.ledger.audit import Finding
-from pipeline.ledger.books import Books
 from pipeline.ledger.gc import gc
-from pipeline.ledger.groups import groups_of
 from pipeline.ledger.reader import Ledger
-from pipeline.ledger.status import status
 from pipeline.ledger.store import Store
 from pipeline.ledger.superseded import mark_leaving
 from pipeline.ledger.verify import verify
@@ -240,25 +234,6 @@ def test_findings_do_not_depend_on_thegroups_of(output: str) -> None:
     assert whole.counts == parts.counts
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.integers(0, 50), max_size=20), st.integers(1, 100))
-def test_groups_cover_every_id_once(counts: list[int], most: int) -> None:
-    import pyarrow.dataset as ds
-
-    ids = [f"{number:04x}" for number in range(len(counts))]
-    table = pa.table(
-        {"video_id": pa.array(ids, pa.string()), "frame_count": pa.array(counts, "i8")}
-    )
-    bounds = list(groups_of(ds.dataset(table), most))
-    assert bounds[0][0] is None
-    assert bounds[-1][1] is None
-    assert [high for _, high in bounds[:-1]] == [low for low, _ in bounds[1:]]
-    for low, high in bounds:
-        inside = [i for i in ids if (low is None or i > low) and (high is None or i <= high)]
-        frames = sum(counts[ids.index(i)] for i in inside)
-        assert frames <= most or sum(counts[ids.index(i)] > 0 for i in inside) <= 1
-
-
 def test_a_sound_output_with_a_changed_file_and_a_second_run(output: str) -> None:
     with open_writer(output, "run-2") as writer:
         write_video(writer, "a", frames=10, stamp="2:2", content="a2")
@@ -276,57 +251,6 @@ def test_what_a_finding_says() -> None:
     assert str(finding) == wanted
 
 
-def _file(output: str, table: str) -> Path:
-    return next(Path(Store(output).uri(table)).rglob("*.parquet"))
-
-
-def _remove_file(output: str, table: str) -> None:
-    _file(output, table).unlink()
-
-
-def _cut_file(output: str, table: str) -> None:
-    path = _file(output, table)
-    path.write_bytes(path.read_bytes()[:40])
-
-
-def _grow_file(output: str, table: str) -> None:
-    with _file(output, table).open("ab") as file:
-        file.write(b"more")
-
-
-def _spoil_file(output: str, table: str) -> None:
-    path = _file(output, table)
-    path.write_bytes(b"x" * path.stat().st_size)
-
-
-@pytest.mark.parametrize(
-    ("damage", "said"),
-    [
-        (_remove_file, "the file is missing"),
-        (_cut_file, "the file has 40 bytes, "),
-        (_grow_file, "according to the log"),
-        (_spoil_file, "the file cannot be opened"),
-    ],
-)
-@pytest.mark.parametrize("table", ["frames", "shards", "videos"])
-def test_a_damaged_file_is_named(output: str, table: str, damage, said: str) -> None:
-    path = _file(output, table)
-    damage(output, table)
-    (finding,) = verify(output).findings
-    assert finding.table == table
-    assert str(path.relative_to(output)) in finding.what
-    assert said in finding.what
-    assert "\n" not in str(finding)
-
-
-@pytest.mark.parametrize("folder", ["embeddings", "frames/_delta_log"])
-def test_a_table_that_is_gone_is_said_in_one_line(output: str, folder: str) -> None:
-    shutil.rmtree(Path(output) / folder)
-    (finding,) = verify(output).findings
-    assert finding.table == "output"
-    assert f"table {folder.split('/')[0]} is missing" in str(finding)
-
-
 def test_files_that_no_version_names_are_counted(output: str) -> None:
     (Path(Store(output).uri("frames")) / "part-9.parquet").write_bytes(b"123")
     gc(output)  # what it supersedes is still named by earlier versions
@@ -342,14 +266,6 @@ def test_an_analysis_that_is_being_removed_is_not_looked_at(output: str) -> None
     report = verify(output)
     assert report.findings == []
     assert "detections" not in report.counts
-
-
-def test_no_rows_are_written_where_a_table_is_gone(output: str) -> None:
-    shutil.rmtree(Path(output) / "embeddings")
-    with pytest.raises(UsageError, match="table embeddings is missing"):
-        Books(output)
-    with pytest.raises(UsageError, match="table embeddings is missing"):
-        status(output)
 
 
 def test_no_output(tmp_path) -> None:

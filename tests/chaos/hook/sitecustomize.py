@@ -1,8 +1,9 @@
 """Python imports this in every process of a disturbed run, since its folder is on PYTHONPATH.
 
 It puts the round's faults where the run's own code meets them: a marked frame crashes or hangs
-whoever indexes, decodes or analyzes it, and files grow no further than they may. Which, is read
-from `OUTPUT.faults/faults.json`; how often a mark was met is kept beside it.
+whoever indexes, decodes or analyzes it, a marked start whoever loads models, and files grow no
+further than they may. Which, is read from `OUTPUT.faults/faults.json`; how often a mark was met is
+kept beside it.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Faults:
         mark = self._told.get("mark")
         if not mark or mark["stage"] != stage or mark[stage] != video:
             return
-        if stage != "index" and not start <= mark["frame"] < stop:
+        if stage in ("decode", "analyze") and not start <= mark["frame"] < stop:
             return
         if mark["times"] and self._met() > mark["times"]:
             return
@@ -58,6 +59,8 @@ class Faults:
             global _device_lost
             _device_lost = True
             return
+        if mark["how"] == "raise":
+            raise RuntimeError("marked to be raised")
         while True:
             time.sleep(3600)
 
@@ -74,6 +77,12 @@ def patch_worker(module: ModuleType) -> None:
     _remember_job(decoder)
     _remember_job(group)
     index, decode, analyze = decoder.index, decoder.decode, group.analyze
+    setup = group.setup
+
+    @functools.wraps(setup)
+    def marked_setup(self):  # type: ignore[no-untyped-def]
+        self.faults.meet("start", "")
+        setup(self)
 
     @functools.wraps(index)
     def marked_index(self, source):  # type: ignore[no-untyped-def]
@@ -94,6 +103,7 @@ def patch_worker(module: ModuleType) -> None:
         return analyze(self, clip, *args, **kwargs)
 
     decoder.index, decoder.decode, group.analyze = marked_index, marked_decode, marked_analyze
+    group.setup = marked_setup
     run = group._run
     group._run = staticmethod(lambda member, frames: run(_on_device(member), frames))
 
