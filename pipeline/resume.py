@@ -114,7 +114,9 @@ class Corpus:
             return Candidate(source, "changed", video_id)
         if video_id is None:
             return Candidate(source, "new" if self.retry_failed else "failed")
-        done = Candidate(source, "done", video_id, partial=status == "partial")
+        # The status may be of a run with another sampling or clip length.
+        lost = self.books.quarantined(video_id, self.job.analyses[0].fingerprint)
+        done = Candidate(source, "done", video_id, partial=status == "partial" or bool(lost))
         if is_done:
             return done
         fingerprints = [analysis.fingerprint for analysis in self.job.analyses]

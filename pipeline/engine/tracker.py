@@ -233,7 +233,8 @@ class Tracker:
         fingerprints = [analysis.fingerprint for analysis in self.corpus.job.analyses]
         landed_before = any(books.landed(video_id, f) for f in fingerprints)
         failed_before = any(books.failed(video_id, f) for f in fingerprints)
-        if landed_before and not video.problems and books.lacks_frames(video_id):
+        lacks_frames = books.lacks_frames(video_id, fingerprints[0])
+        if landed_before and not video.problems and lacks_frames:
             # Said by the run that was stopped before it could say how the video ended.
             video.problems.append("some frames are missing (see the table failures)")
         status = "ok"

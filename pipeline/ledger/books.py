@@ -91,10 +91,10 @@ class Books:
         given_up = shards.of(video_id) if shards is not None else set()
         return given_up - self.landed(video_id, fingerprint) if given_up else given_up
 
-    def lacks_frames(self, video_id: str) -> bool:
-        """Whether frames of the video are marked as failed."""
+    def lacks_frames(self, video_id: str, frames: str) -> bool:
+        """Whether frames of the video are marked as failed in the frames analysis `frames`."""
         found = self._lacking.span(key_of(video_id))
-        return found.stop > found.start
+        return found.stop > found.start or bool(self.quarantined(video_id, frames))
 
     def quarantined(self, video_id: str, frames: str) -> set[tuple[int, int]]:
         """First and last frame (inclusive) of the clips that were given up when the frames
@@ -228,11 +228,12 @@ def _failed_of(store: Store, snapshot: DeltaTable | None) -> dict[str, ShardSets
 
 
 def _lacking_of(store: Store, snapshot: DeltaTable | None) -> SortedKeys:
-    """The videos with frames that are marked as failed."""
+    """The videos with frames that no decoder gives, in whatever analysis."""
     if snapshot is None:
         return SortedKeys(np.empty(0, KEY))
     frames = pc.field("stage").isin(["decode", "analyze"]) & pc.field("shard_index").is_null()
     frames &= pc.field("first_frame").is_valid() & pc.field("video_id").is_valid()
+    frames &= pc.field("analysis").is_null()
     batches = read_batches(store.dataset("failures", snapshot), ["video_id"], frames)
     keys = np.concatenate([np.empty(0, KEY), *(keys_of(b.column("video_id")) for b in batches)])
     return SortedKeys(keys[order_of(keys)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,7 +24,10 @@ def damage_is_said(store: Store) -> Iterator[None]:
     try:
         check_tables(store)
         yield
-    except (FileNotFoundError, pa.ArrowInvalid, DeltaError) as error:
+    except (pa.ArrowInvalid, DeltaError, OSError) as error:
+        # Arrow says OSError, without a number, of bytes that are no Parquet any more.
+        if getattr(error, "errno", None) not in (None, errno.ENOENT):
+            raise
         line = " ".join(str(error).split())[:300]
         raise DamagedOutput(
             f"output {store.root}: files are missing or broken ({line}); bring them back from a "

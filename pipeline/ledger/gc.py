@@ -116,6 +116,8 @@ def gc(
         except FileNotFoundError:
             raise
         except OSError as error:
+            if error.errno is None:
+                raise  # Arrow's, of a broken file.
             raise RunAborted(f"output {output}: cannot be written: {error}") from error
 
 

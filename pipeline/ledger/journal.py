@@ -130,6 +130,8 @@ def read_journal(root: str, run_id: str) -> Iterator[tuple[str, list[Note]]]:
             data = (folder / name).read_bytes()
         except FileNotFoundError:
             continue  # Somebody else has dealt with it meanwhile.
+        except OSError as error:
+            raise _unreadable(folder / name, error) from error
         for entry in _entries(data):
             yield batch_of(run_id, name), entry
 
@@ -151,7 +153,16 @@ def _files(folder: Path) -> list[str]:
         found = [entry.name for entry in os.scandir(folder) if entry.name.endswith(".journal")]
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise _unreadable(folder, error) from error
     return sorted(found, key=lambda name: (_mtime_ns(folder / name), name))
+
+
+def _unreadable(path: Path, error: OSError) -> RunAborted:
+    return RunAborted(
+        f"{path}: cannot read the journal of a run: {error.strerror}; make it readable, or remove "
+        "it, and what is in it is done again"
+    )
 
 
 def _mtime_ns(path: Path) -> int:

@@ -125,8 +125,8 @@ class _Audit:
         self._part: dict[str, dict[bytes, tuple[set[int], int]]] = {}
         """Of videos that are not whole: the shards that have landed, and of how many."""
         self._frame_counts: dict[bytes, int] = {}
-        self._lacking: set[bytes] = set()
-        """Videos of which frames could not be decoded."""
+        self._lacking: dict[str, set[bytes]] = {f: set() for f in self._analyses}
+        """Per frames analysis the videos of which frames could not be decoded."""
         for table in DATA_TABLES:
             there = {partition["analysis"] for partition in snapshots[table].partitions()}
             for name in sorted(there - set(self._analyses) - self._leaving):
@@ -161,7 +161,8 @@ class _Audit:
                 grid = analysis.identity.get("clip")
                 facts[name] = group.frames(name, sampled, landed, batches, grid)
                 failed = facts[name].keys[~facts[name].ok]
-                self._lacking |= {_short(group.ids[v]) for v in np.unique(failed >> FRAME_BITS)}
+                videos = np.unique(failed >> FRAME_BITS)
+                self._lacking[name] |= {_short(group.ids[video]) for video in videos}
                 group.accounted_for(name, failed, lost)
                 group.check_counts("frames", name, facts[name].keys, landed)
                 self._check_whole(group, shards, name, sampled)
@@ -303,7 +304,9 @@ class _Audit:
             return
         if row["frame_count"] != count:
             yield f"{uri}: frame_count is {row['frame_count']}, its index has {count}", None
-        if status == "ok" and short in self._lacking:
+        # Those that the row speaks of: with another clip length another clip is quarantined.
+        lacking = (name for name in row["analyses"] or () if short in self._lacking.get(name, ()))
+        if status == "ok" and any(lacking):
             yield f"{uri} is ok, but some of its frames could not be decoded", None
         for name in row["analyses"] if count else ():
             if name in self._leaving or short in self._complete.get(name, ()):

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable
 
-from benchmarks import books as made
+from benchmarks import books_making as made
+from benchmarks.books_rows import BOXES, FRAMES, STRIDE, name_of, video_id_of
 from pipeline.ledger.books import Books
 from pipeline.ledger.delta import Appender, create_tables
 from pipeline.ledger.reader import Ledger
@@ -47,7 +48,7 @@ def test_planning_and_status_read_no_data(root: Path) -> None:
     found = status(str(output))
     assert found.videos == {"ok": FEW}
     assert [a.videos for a in found.analyses] == [FEW] * 3
-    assert {a.name: a.rows for a in found.analyses}["detector"] == FEW * made.BOXES
+    assert {a.name: a.rows for a in found.analyses}["detector"] == FEW * BOXES
 
 
 def test_what_planning_holds_of_a_video_is_small(root: Path) -> None:
@@ -58,16 +59,16 @@ def test_what_planning_holds_of_a_video_is_small(root: Path) -> None:
         books = Books(str(root / f"out-{videos}"))
         held[videos] = tracemalloc.get_traced_memory()[0] + pa.total_allocated_bytes() - before
         tracemalloc.stop()
-        assert books.known(made.name_of(root / str(videos), videos - 1)) is not None
+        assert books.known(name_of(root / str(videos), videos - 1)) is not None
     assert (held[MANY] - held[FEW]) / (MANY - FEW) < 400
 
 
 def test_videos_are_judged_alike_one_by_one_and_together(root: Path) -> None:
     books = Books(str(root / f"out-{MANY}"))
-    names = [made.name_of(root / str(MANY), number) for number in (0, 7, MANY - 1, MANY)]
+    names = [name_of(root / str(MANY), number) for number in (0, 7, MANY - 1, MANY)]
     assert books.known_many(names) == [books.known(name) for name in names]
     assert books.known(names[-1]) is None
-    ids = [made.video_id_of(number) for number in (0, 7, MANY - 1, MANY)]
+    ids = [video_id_of(number) for number in (0, 7, MANY - 1, MANY)]
     prints = [a.fingerprint for a in Ledger(str(root / f"out-{MANY}")).analyses()]
     assert books.videos_done(ids, prints).tolist() == [True, True, True, False]
     assert books.videos_done(ids, [*prints, "unknown"]).tolist() == [False] * 4
@@ -98,11 +99,11 @@ def test_a_lookup_opens_the_files_of_its_video_only(tmp_path) -> None:
 
 def test_few_rows_of_many_files_are_the_same_rows(root: Path) -> None:
     store = Store(str(root / f"out-{MANY}"))
-    wanted = pc.field("video_id") == made.video_id_of(1234)
+    wanted = pc.field("video_id") == video_id_of(1234)
     files = store.files("frames", store.open("frames"))
-    dataset = files.having(video_id=made.video_id_of(1234))
+    dataset = files.having(video_id=video_id_of(1234))
     few = read_few(dataset, wanted).sort_by("frame_index")
-    assert few.column("frame_index").to_pylist() == list(range(0, made.FRAMES, made.STRIDE))
+    assert few.column("frame_index").to_pylist() == list(range(0, FRAMES, STRIDE))
     assert few == read_table(files.all, None, wanted).sort_by("frame_index")
 
 

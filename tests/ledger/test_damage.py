@@ -71,3 +71,16 @@ def test_no_rows_are_written_where_a_table_is_gone(output: str) -> None:
         Books(output)
     with pytest.raises(UsageError, match="table embeddings is missing"):
         status(output)
+
+
+@pytest.mark.parametrize("table", ["shards", "videos"])
+def test_a_file_with_other_bytes_inside_is_said_in_one_line(output: str, table: str) -> None:
+    path = _file(output, table)
+    data = bytearray(path.read_bytes())
+    data[10:-1000:97] = bytes(len(data[10:-1000:97]))
+    path.write_bytes(data)
+    with pytest.raises(UsageError, match="missing or broken"):
+        Books(output)
+    with pytest.raises(UsageError, match="missing or broken"):
+        status(output)
+    assert not verify(output).sound

@@ -65,6 +65,14 @@ def test_a_journal_that_cannot_be_written_is_said(tmp_path):
         Journal(str(tmp_path), "run", "nonce").turn({})
 
 
+def test_a_journal_that_cannot_be_read_is_said(tmp_path):
+    path = written(tmp_path, 1)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(RunAborted, match="cannot read the journal of a run"):
+        list(read_journal(str(tmp_path), "run"))
+
+
 # -- taking over ------------------------------------------------------------------------
 
 

@@ -117,6 +117,16 @@ def test_taken_back_and_done_again(output):
     assert_whole(output)
 
 
+def test_a_video_is_ok_where_another_sampling_lost_none(output):
+    grid = replace(GRID, sampling={"stride": 1})
+    other = Analysis("frames", "frames", {**grid.identity(), "semantics": 1})
+    with LedgerWriter(output, "other", {other.fingerprint: other}) as writer:
+        for task in make_tasks("a", analyses=(other,), grid=grid):
+            send(writer, task, frozenset())
+        writer.add_video(VideoOutcome(source_of("a"), make_index("a"), "ok"))
+    assert [str(finding) for finding in verify(output).findings] == []
+
+
 def test_failures_of_another_sampling_stay(output):
     """Clips of other frames analyses over the same frames, and what is said of whole shards."""
     grid = replace(GRID, sampling={"stride": 1})
