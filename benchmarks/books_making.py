@@ -129,7 +129,7 @@ def _write_tables(
                 note = note_shards(shards_of(block, {name: prints[name]}))
             elif name == "shards":
                 note = note_covers(dict.fromkeys(DATA_TABLES, version + 1 + number))
-            delta.write(snapshot, spec, rows, ids_of(name, block, prints), note)
+            delta.write(store, snapshot, spec, rows, ids_of(name, block, prints), note)
 
 
 def tidy(output: Path) -> None:

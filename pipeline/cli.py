@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from pipeline.errors import EXIT_ABORTED, EXIT_OK, EXIT_USAGE, FrameledgerError
+from pipeline.storage.objects import StoreError
 
 _RAY_OF_DEATHS = (
     "^A worker died or was killed while executing a task|"
@@ -35,7 +36,8 @@ InputsArg = Annotated[
     list[str] | None,
     typer.Argument(help="Files, folders (recursive), globs, or text lists of them."),
 ]
-OutputOpt = Annotated[str, typer.Option("--output", "-o", help="Folder of the tables.")]
+_TABLES = "Folder of the tables, or s3://BUCKET/PREFIX (gs://, az://)."
+OutputOpt = Annotated[str, typer.Option("--output", "-o", help=_TABLES)]
 SetOpt = Annotated[
     list[str] | None,
     typer.Option("--set", help="KEY=VALUE over the configuration, as sampling.stride=4."),
@@ -54,7 +56,7 @@ AsOfOpt = Annotated[
         help="As it was at a time such as 2026-05-17T09:30:00 (UTC), or as a run left it.",
     ),
 ]
-OutputArg = Annotated[Path, typer.Argument(help="Folder of the tables.")]
+OutputArg = Annotated[str, typer.Argument(help=_TABLES)]
 
 
 @app.command("run")
@@ -130,7 +132,7 @@ def status_command(output: OutputArg, as_of: AsOfOpt = None) -> None:
     """What OUTPUT holds: videos, analyses, rows, failures."""
     from pipeline.report import print_status
 
-    print_status(str(output), as_of)
+    print_status(output, as_of)
 
 
 @app.command("runs")
@@ -141,7 +143,7 @@ def runs_command(
     """The runs that had work to do in OUTPUT: when, where, how they ended (times in UTC)."""
     from pipeline.report import print_runs
 
-    print_runs(str(output), show)
+    print_runs(output, show)
 
 
 @app.command("verify")
@@ -175,9 +177,9 @@ def verify_command(
     if deep and as_of:
         raise UsageError("--deep looks at the tables as they are: leave --as-of out")
     loaded = load_config(config, tuple(overrides or ())) if config is not None else None
-    code = print_verify(str(output), show, as_of)
+    code = print_verify(output, show, as_of)
     if deep:
-        code = max(code, print_deep_verify(str(output), loaded, sample, show))
+        code = max(code, print_deep_verify(output, loaded, sample, show))
     raise typer.Exit(code)
 
 
@@ -197,7 +199,7 @@ def gc_command(
     from pipeline.ledger.gc import gc
     from pipeline.report import print_gc
 
-    print_gc(gc(str(output), dry_run=dry_run, grace_hours=grace, superseded=superseded))
+    print_gc(gc(output, dry_run=dry_run, grace_hours=grace, superseded=superseded))
 
 
 @app.command("models")
@@ -266,6 +268,9 @@ def main() -> None:
     except FrameledgerError as error:
         print(f"frameledger: {error}", file=sys.stderr)
         code = error.exit_code
+    except StoreError as error:
+        print(f"frameledger: {error}", file=sys.stderr)
+        code = EXIT_ABORTED
     except typer.Exit as leaving:
         code = leaving.exit_code
     except Exception as error:

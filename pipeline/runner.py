@@ -41,7 +41,8 @@ def run(
         config: a Config, or the path of a YAML file.
         inputs: files, folders, globs, lists (see `sources.discover`); the configuration's own
             where none are given.
-        output: folder of the tables; made if missing. What it holds already is not done again.
+        output: folder of the tables, or s3://bucket/prefix (gs://, az://); made if missing. What
+            it holds already is not done again.
         engine: overrides the configuration's.
         address: a Ray cluster. Without one, a Ray that this process has already started is used
             (and left running), else RAY_ADDRESS, else a Ray of its own on this machine.
@@ -55,6 +56,7 @@ def run(
     from pipeline.engine.stats import RunStats
     from pipeline.engine.tracker import Tracker
     from pipeline.ledger.leases import Lease
+    from pipeline.ledger.store import Store
 
     job = make_job(config, str(output), engine)
     stats = RunStats()
@@ -64,7 +66,7 @@ def run(
     lease = Lease(job.output, job.run_id, ",".join(job.by_fingerprint()))
     watch = progress.watching(stats) if progress is not None else nullcontext()
     with watch, closing(lease):
-        if os.path.isdir(job.output):
+        if Store(job.output).is_begun:
             # Before the books are read: nobody takes rows away that they speak of.
             lease.open()
             take_over(job.output, job.run_id)
@@ -202,20 +204,21 @@ def make_job(config: Config | str | Path, output: str, engine: str | None = None
     if engine is not None:
         chosen = config.engine.model_copy(update={"name": engine})
         config = config.model_copy(update={"engine": chosen})
-    output = os.path.abspath(os.path.expanduser(check_output(output)))
+    output = check_output(output)
     now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%S")
     return Job(f"{now}-{secrets.token_hex(3)}", config, output, analyses_of(config))
 
 
 def check_output(output: str) -> str:
-    """Refuse an output that cannot be a folder of tables."""
+    """An output as an absolute path or a URI. Refuses what cannot be a folder of tables."""
+    from pipeline.ledger.store import check_root
+
     if not output:
-        raise UsageError("no output given: name a folder with --output")
-    if "://" in output:
-        raise UsageError(f"output {output}: only local folders can be written")
-    if os.path.lexists(output) and not os.path.isdir(output):
+        raise UsageError("no output given: name a folder, or s3://BUCKET/PREFIX, with --output")
+    found = check_root(os.path.expanduser(output))
+    if os.path.lexists(found) and not os.path.isdir(found):
         raise UsageError(f"output {output}: is a file; name a folder")
-    return output
+    return found
 
 
 def open_corpus(

@@ -19,6 +19,7 @@ from pipeline.demo.queries import QUERIES
 from pipeline.demo.score import Detection, DetectionScore, mean_average_precision, precision_at_k
 from pipeline.errors import EXIT_FAILURES, EXIT_OK, UsageError
 from pipeline.ledger.reader import Ledger
+from pipeline.storage.uris import is_remote
 
 SEARCHES = ("a red circle", "two blue squares", "a yellow triangle")
 LEAST_MAP, LEAST_PRECISION = 0.90, 0.90
@@ -47,6 +48,8 @@ def demo(output: str, extra: Sequence[str], engine: str) -> int:
 
     if engine not in ("ray", "local"):
         raise UsageError(f"--engine {engine}: choose ray or local")
+    if is_remote(output):
+        raise UsageError(f"output {output}: the demo writes its videos to a local folder")
     folder = Path(check_output(output))
     tables = folder / "tables"
     _clear(folder, tables)

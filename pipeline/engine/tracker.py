@@ -5,9 +5,11 @@ Plain Python, the same for both engines. Holds counts and ids, never rows or pix
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from pipeline.engine.cause import Cause
 from pipeline.engine.stats import Ack, RunStats
@@ -99,31 +101,48 @@ class Tracker:
         return candidate
 
     def _stream(self) -> Iterator[Candidate | None]:
-        handed_out = 0
         left: set[str] | None = None
         """Of the pass before: videos that another run had taken."""
         while left is None or left:
             among, left = left, set()
-            for candidate in self.corpus.candidates():
-                uri = candidate.source.uri
-                if among is not None and uri not in among:
+            for candidate, taken in self._taken(self._undone(among)):
+                if not taken:
+                    left.add(candidate.source.uri)
                     continue
-                if self._limit is not None and handed_out >= self._limit:
+                self.stats.videos_started += 1
+                yield candidate
+                if self._room < 1:
                     return
-                if candidate.state == "done":
-                    self.stats.skipped_done += 1
-                    self.stats.known_partial += candidate.partial
-                elif candidate.state == "failed":
-                    self.stats.known_failed += 1
-                elif self.lease is not None and not self.lease.take(uri):
-                    left.add(uri)
-                else:
-                    handed_out += 1
-                    self.stats.videos_started += 1
-                    yield candidate
             if left:
                 yield from self._others_done(left)
                 self.corpus.reopen()
+
+    @property
+    def _room(self) -> float:
+        """How many videos may still be begun."""
+        return math.inf if self._limit is None else self._limit - self.stats.videos_started
+
+    def _undone(self, among: set[str] | None) -> Iterator[Candidate]:
+        """Candidates (of `among`, where that is given) with something to do."""
+        for candidate in self.corpus.candidates():
+            if among is not None and candidate.source.uri not in among:
+                continue
+            if candidate.state == "done":
+                self.stats.skipped_done += 1
+                self.stats.known_partial += candidate.partial
+            elif candidate.state == "failed":
+                self.stats.known_failed += 1
+            else:
+                yield candidate
+
+    def _taken(self, candidates: Iterator[Candidate]) -> Iterator[tuple[Candidate, bool]]:
+        """Each with whether it is this run's to work on; so many at once as the lease says."""
+        if self.lease is None:
+            yield from ((candidate, True) for candidate in candidates)
+            return
+        while group := list(islice(candidates, int(min(self.lease.at_once, self._room)))):
+            taken = self.lease.take_all([candidate.source.uri for candidate in group])
+            yield from ((candidate, candidate.source.uri in taken) for candidate in group)
 
     def _others_done(self, left: set[str]) -> Iterator[None]:
         self.waiting = True

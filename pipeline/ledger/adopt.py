@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 
 from pipeline.ledger.commit import LedgerWriter
-from pipeline.ledger.journal import FOLDER, journals, read_journal
+from pipeline.ledger.journal import journals, read_journal
 
 
 def adopt(output: str, alive: Collection[str]) -> dict[str, int]:
@@ -47,4 +46,4 @@ def left_whole(output: str, alive: Collection[str]) -> dict[str, str]:
 
 def has_left(output: str) -> bool:
     """Whether any run has left a journal, dead or alive."""
-    return os.path.isdir(os.path.join(output, FOLDER))
+    return bool(journals(output))

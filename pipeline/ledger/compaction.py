@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pipeline.ledger.rewrite import Part, parts_of, rewrite
+from pipeline.ledger.parts import Part, parts_of
+from pipeline.ledger.rewrite import rewrite
 from pipeline.ledger.store import Store
 
 TARGET_BYTES = 128 * 2**20

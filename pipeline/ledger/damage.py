@@ -9,9 +9,10 @@ from contextlib import contextmanager
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
-from pipeline.errors import UsageError
+from pipeline.errors import RunAborted, UsageError
 from pipeline.ledger.schema import TABLES
 from pipeline.ledger.store import Store
+from pipeline.storage.objects import StoreError
 
 
 class DamagedOutput(UsageError):
@@ -20,10 +21,13 @@ class DamagedOutput(UsageError):
 
 @contextmanager
 def damage_is_said(store: Store) -> Iterator[None]:
-    """Turn what Arrow and Delta raise over missing and broken files into DamagedOutput."""
+    """Turn what Arrow and Delta raise over missing and broken files into DamagedOutput, and over a
+    store that is away or refuses into RunAborted."""
     try:
         check_tables(store)
         yield
+    except StoreError as error:
+        raise RunAborted(f"output {store.root}: {error}") from error
     except (pa.ArrowInvalid, DeltaError, OSError) as error:
         # Arrow says OSError, without a number, of bytes that are no Parquet any more.
         if getattr(error, "errno", None) not in (None, errno.ENOENT):

@@ -18,6 +18,7 @@ Here all of it depends on the commits since the last look alone.
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -34,22 +35,23 @@ from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchEr
 
 from pipeline.errors import RunAborted, UsageError
 from pipeline.ledger.keys import KeySet
+from pipeline.ledger.parts import SMALL_COLUMNS, add_action, by_partition, write_part
 from pipeline.ledger.patience import Patience, one_line
 from pipeline.ledger.schema import DATA_TABLES, SCHEMA_VERSION, TABLES, TableSpec, plain
-from pipeline.ledger.store import Store
+from pipeline.ledger.store import CHECKPOINT_INTERVAL, Store
 
 METADATA_KEY = "frameledger"
 """The key of our own JSON in a commit's metadata."""
 _VERSION_KEY = "frameledger.schemaVersion"
-
-SMALL_COLUMNS = ("run_id", "video_id", "frame_index", "pts_s")
-"""Of tables without dictionaries: columns that repeat all the same, and have statistics."""
 
 _GUARD = "frameledger"
 """The transaction id of every append: two at the same time exclude each other."""
 _IDS_KEY = "frameledger.ids"
 """The key of a commit's ids in its metadata. They guard for as long as the log is kept (30 days)
 and have to outlive only runs that overlap: what is older is known from `shards`."""
+CALL_KEY = "frameledger.call"
+"""The key of what tells a commit's maker: where the answer to a commit is lost, the next look
+finds it, and knows it for its own."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def _create(store: Store, spec: TableSpec) -> None:
                 # Catching up reads entries of the log: only gc, which catches up before, may
                 # expire them.
                 "delta.enableExpiredLogCleanup": "false",
+                **({"delta.checkpointInterval": CHECKPOINT_INTERVAL} if store.is_remote else {}),
             },
             storage_options=store.storage_options,
             # A retry would write the table's metadata a second time over what has been
@@ -125,6 +128,9 @@ class Appender:
         self._spec = TABLES[table]
         self._landed = KeySet()
         """Ids of the commits after `since`, our own among them."""
+        self._call = ""
+        self._own: tuple[set[str], int | None] = set(), None
+        """Ids that the call under way has landed, and the version."""
         self._snapshot: DeltaTable | None = None
         self._since = store.open(table).version() if since is None else since
 
@@ -157,7 +163,7 @@ class Appender:
         Raises RunAborted where the store cannot be written (after some tries) or refuses the rows.
         """
         tries = self._patience()
-        ours: set[str] = set()
+        self._call, self._own = uuid.uuid4().hex, (set(), None)
         while True:
             try:
                 snapshot = self._look()
@@ -165,16 +171,16 @@ class Appender:
                 due = [i for i in rows if i not in landed]
                 if not due:
                     # What an earlier try of this call landed though it raised is ours.
-                    return Appended(frozenset(landed & ours), frozenset(landed - ours), None)
-                ours = set(due)
+                    ours, version = self._own
+                    return Appended(frozenset(landed & ours), frozenset(landed - ours), version)
                 data = _sorted(self._spec, [rows[i] for i in due])
                 self._store.check_room(data.nbytes)
-                write(snapshot, self._spec, data, due, metadata(due))
+                note = metadata(due)
+                write(self._store, snapshot, self._spec, data, due, note, self._call)
                 return Appended(frozenset(due), frozenset(landed), snapshot.version())
             except SchemaMismatchError as error:
                 raise RunAborted(f"{tries.what}: {one_line(error)}") from error
             except CommitFailedError as error:
-                ours = set()  # refused: another writer's ids are not ours
                 tries.conflict(error)
             except (DeltaError, OSError) as error:
                 self._snapshot = None
@@ -191,9 +197,12 @@ class Appender:
             self._snapshot.update_incremental()
         newest = self._snapshot.version()
         for version in range(self._since + 1, newest + 1):
-            for text in _kept(self._store, self._spec.name, version, _IDS_KEY):
-                for landed in json.loads(text):
-                    self._landed.add(landed)
+            said = _said(self._store, self._spec.name, version)
+            ids = json.loads(said.get(_IDS_KEY, "[]"))
+            for landed in ids:
+                self._landed.add(landed)
+            if said.get(CALL_KEY) == self._call:
+                self._own = set(ids), version
         self._since = max(self._since, newest)
         return self._snapshot
 
@@ -210,19 +219,40 @@ def append_once(
 
 
 def write(
-    snapshot: DeltaTable, spec: TableSpec, data: pa.Table, ids: list[str], note: object
+    store: Store,
+    snapshot: DeltaTable,
+    spec: TableSpec,
+    data: pa.Table,
+    ids: list[str],
+    note: object,
+    call: str = "",
 ) -> None:
-    """Append in one commit, refused if another writer has appended since the snapshot."""
+    """Append in one commit, refused if another writer has appended since the snapshot.
+
+    `call` tells whose commit it was, where that is not known any more.
+    """
     texts = {METADATA_KEY: note, _IDS_KEY: ids}
+    said = {key: json.dumps(value, separators=(",", ":")) for key, value in texts.items()}
+    properties = CommitProperties(
+        custom_metadata={**said, CALL_KEY: call},
+        app_transactions=[Transaction(_GUARD, snapshot.version() + 1)],
+    )
+    if store.is_remote:
+        parts = [write_part(store, spec.name, rows, at) for at, rows in by_partition(spec, data)]
+        snapshot.create_write_transaction(
+            [add_action(part, statistics) for part, statistics in parts],
+            "append",
+            snapshot.schema(),
+            list(spec.partition_by),
+            commit_properties=properties,
+        )
+        return
     write_deltalake(
         snapshot,
         data,
         mode="append",
         writer_properties=writer_properties(spec),
-        commit_properties=CommitProperties(
-            custom_metadata={k: json.dumps(v, separators=(",", ":")) for k, v in texts.items()},
-            app_transactions=[Transaction(_GUARD, snapshot.version() + 1)],
-        ),
+        commit_properties=properties,
     )
 
 
@@ -272,14 +302,21 @@ def commit_notes(
     Versions whose log is not kept any more (a checkpoint stands for them) are left out too.
     """
     for version in versions:
-        for text in _kept(store, table, version, METADATA_KEY):
+        text = _said(store, table, version).get(METADATA_KEY)
+        if text is not None:
             yield version, json.loads(text)
 
 
-def _kept(store: Store, table: str, version: int, key: str) -> Iterator[str]:
-    """What a commit's metadata has under `key`, if anything."""
+def made_by(store: Store, table: str, since: int, call: str) -> bool:
+    """Whether any commit after version `since` was made by a `call`."""
+    newest = store.open(table).version()
+    versions = range(since + 1, newest + 1)
+    return any(_said(store, table, v).get(CALL_KEY) == call for v in versions)
+
+
+def _said(store: Store, table: str, version: int) -> dict[str, str]:
+    """What a commit's metadata has; nothing where it is not kept any more."""
     for line in (store.log_entry(table, version) or b"").splitlines():
         if line.startswith(b'{"commitInfo"'):
-            text = json.loads(line)["commitInfo"].get(key)
-            if text is not None:
-                yield text
+            return dict(json.loads(line)["commitInfo"])
+    return {}

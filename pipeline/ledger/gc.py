@@ -10,11 +10,9 @@ Catching up comes first: it reads entries of the log, which may be expired only 
 from __future__ import annotations
 
 import math
-import os
 import re
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from deltalake.exceptions import CommitFailedError
@@ -25,8 +23,8 @@ from pipeline.ledger.compaction import Compacted, compact
 from pipeline.ledger.damage import damage_is_said
 from pipeline.ledger.journal import journals
 from pipeline.ledger.leases import began_at, live_runs
-from pipeline.ledger.on_disk import size_of, temporary_files, unnamed_files
-from pipeline.ledger.rewrite import Part
+from pipeline.ledger.on_disk import sizes_of, temporary_files, unnamed_files
+from pipeline.ledger.parts import Part
 from pipeline.ledger.schema import TABLES
 from pipeline.ledger.store import Store
 from pipeline.ledger.superseded import (
@@ -236,10 +234,10 @@ class _Gc:
         gone = sorted(superseded | orphaned)
         if not gone:
             return
-        nbytes = sum(size_of(self._store, table, path) for path in gone)
+        sizes = sizes_of(self._store, table)
+        nbytes = sum(sizes.get(path, 0) for path in gone)
         if not self._dry:
-            for path in gone:
-                _unlink(self._store, table, path)
+            self._store.folder.remove(f"{table}/{path}" for path in gone)
         self._report.removed.append(Removed(table, len(superseded), len(orphaned), nbytes))
         if superseded:
             self._report.history_since = time.time() - self._grace_hours * 3600
@@ -268,11 +266,12 @@ class _Log:
     def __init__(self, store: Store, table: str) -> None:
         self.commits: dict[int, float] = {}
         self.checkpoints: dict[int, float] = {}
-        for entry in os.scandir(os.path.join(store.uri(table), "_delta_log")):
-            if match := re.fullmatch(r"(\d{20})\.json", entry.name):
-                self.commits[int(match[1])] = entry.stat().st_mtime
-            elif match := re.fullmatch(r"(\d{20})\.checkpoint.*\.parquet", entry.name):
-                self.checkpoints[int(match[1])] = entry.stat().st_mtime
+        for entry in store.folder.listed(f"{table}/_delta_log"):
+            name = entry.name.rpartition("/")[2]
+            if match := re.fullmatch(r"(\d{20})\.json", name):
+                self.commits[int(match[1])] = entry.modified_s
+            elif match := re.fullmatch(r"(\d{20})\.checkpoint.*\.parquet", name):
+                self.checkpoints[int(match[1])] = entry.modified_s
 
     def checkpoint(self, version: int) -> int:
         """The newest checkpoint up to a version, 0 where there is none."""
@@ -283,8 +282,3 @@ class _Log:
         old = max((v for v, at in self.commits.items() if at < before), default=-1)
         needed = self.checkpoint(old)
         return [version for version in self.commits if version < needed]
-
-
-def _unlink(store: Store, table: str, path: str) -> None:
-    with suppress(FileNotFoundError):  # Another gc was faster.
-        os.unlink(os.path.join(store.uri(table), path))

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -22,7 +21,8 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from pipeline.errors import UsageError
-from pipeline.ledger.rewrite import parts_of
+from pipeline.ledger.on_disk import sizes_of
+from pipeline.ledger.parts import parts_of
 from pipeline.ledger.schema import DATA_TABLES, TABLES
 from pipeline.ledger.store import Store
 
@@ -48,16 +48,14 @@ class PastStore(Store):
     def open(self, table: str) -> DeltaTable:
         version = self.versions[table]
         try:
-            snapshot = DeltaTable(
-                self.uri(table), version=version, storage_options=self.storage_options
-            )
+            snapshot = self._opened(table, version)
         except DeltaError:
             raise self._not_kept(table, "its log does not reach back so far") from None
         newest = {part.path for part in parts_of(Store(self.root).open(table))}
-        old = (part.path for part in parts_of(snapshot) if part.path not in newest)
-        gone = sum(not os.path.exists(os.path.join(self.uri(table), path)) for path in old)
+        old = {part.path for part in parts_of(snapshot)} - newest
+        gone = old - sizes_of(self, table).keys() if old else ()
         if gone:
-            raise self._not_kept(table, f"gc has removed {gone:,} files of it")
+            raise self._not_kept(table, f"gc has removed {len(gone):,} files of it")
         return snapshot
 
     def _not_kept(self, table: str, why: str) -> UsageError:

@@ -1,11 +1,12 @@
 """What a writer holds that no table has yet, in files that outlive its process.
 
-A commit is dear and waits until it pays; a journal entry is one write to a local file. Whoever
-finds the journal of a process that died commits what is in it, under the ids that the process
-would have used, so that nothing is lost and nothing lands twice.
+A commit is dear and waits until it pays; a journal entry is one write to a file, or, on an object
+store, one small object. Whoever finds the journal of a process that died commits what is in it,
+under the ids that the process would have used, so that nothing is lost and nothing lands twice.
 
     OUTPUT/_journal/RUN/NONCE-0003.journal      entries since the last commit; each file begins
                                                 with what of the driver's reports is known
+    OUTPUT/_journal/RUN/NONCE-0003.journal/000001, 000002 ...       the same on a store
     entry = length (8 bytes), crc32 (4 bytes), Arrow IPC streams one behind another
 
 A file may end in half an entry, where its writer was killed: that one was never acknowledged.
@@ -14,23 +15,26 @@ A file may end in half an entry, where its writer was killed: that one was never
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.errors import RunAborted
+from pipeline.ledger.folder import Log, folder_at
+from pipeline.storage.uris import join
 
 FOLDER = "_journal"
 _HEAD = struct.Struct("<QI")
 _META = b"frameledger"
+_ENDING = ".journal"
+_READERS = 8
+"""Files read at once: on a store each waits for its answer."""
 
 
 @dataclass(frozen=True)
@@ -51,33 +55,32 @@ class Journal:
     """One writer's files. Raises RunAborted where they cannot be written."""
 
     def __init__(self, root: str, run_id: str, nonce: str) -> None:
-        self.folder = Path(root) / FOLDER / run_id
+        self._folder = folder_at(root)
+        self._run_id = run_id
         self._nonce = nonce
         self._number = 0
-        self._old = [self.folder / name for name in _files(self.folder)]
+        self._old = [name for names in _files(root, run_id).values() for name in names]
         """Of earlier processes of this run."""
-        self._file: Any = None
+        self._log: Log | None = None
 
     @property
     def batch(self) -> str:
         """Names the entries of the file that is open now."""
-        return batch_of(self.folder.name, self._path.name)
+        return batch_of(self._run_id, self._name)
 
     @property
     def is_open(self) -> bool:
-        return self._file is not None
+        return self._log is not None
 
     @property
-    def _path(self) -> Path:
-        return self.folder / f"{self._nonce}-{self._number:04d}.journal"
+    def _name(self) -> str:
+        return f"{self._nonce}-{self._number:04d}{_ENDING}"
 
     def write(self, notes: Iterable[Note]) -> None:
         """Add one entry, all of it or nothing."""
-        payload = _packed(notes)
-        rest = memoryview(_HEAD.pack(len(payload), zlib.crc32(payload)) + payload)
+        assert self._log is not None
         try:
-            while rest:  # A disk that is nearly full takes a part, and says no to the next.
-                rest = rest[self._file.write(rest) :]
+            self._log.append(_entry(notes))
         except OSError as error:
             raise self._full(error) from error
 
@@ -86,90 +89,88 @@ class Journal:
 
         `mark` is found at the beginning of the new one.
         """
-        before = [*self._old, *([self._path] if self._file else [])]
+        before, old = self._old, self._log
+        if old is not None:
+            old.close()
+            before = [*before, *old.names()]
+        self._number += 1
+        first = _entry([Note("mark", pa.table({}), facts=mark)])
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if self._file is not None:
-                self._file.close()
-            self._number += 1
-            new = self._path.with_suffix(".new")
-            self._file = open(new, "wb", buffering=0)  # noqa: SIM115
-            self.write([Note("mark", pa.table({}), facts=mark)])
-            os.replace(new, self._path)
-            for path in before:
-                path.unlink(missing_ok=True)
+            self._log = self._folder.grow(f"{FOLDER}/{self._run_id}/{self._name}", first)
+            self._folder.remove(before)
         except OSError as error:
             raise self._full(error) from error
         self._old = []
 
     def _full(self, error: OSError) -> RunAborted:
-        root, name = self.folder.parents[1], f"{FOLDER}/{self.folder.name}/{self._path.name}"
-        return RunAborted(f"output {root}: cannot write {name}: {error.strerror}")
+        name = f"{FOLDER}/{self._run_id}/{self._name}"
+        what = f"output {self._folder.root}: cannot write {name}"
+        return RunAborted(f"{what}: {error.strerror or error}")
 
     def remove(self) -> None:
         """Nothing is left that no table has."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        remove_journal(self.folder)
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+        with suppress(OSError):  # What stays, the next run finds to have landed.
+            self._folder.remove_folder(f"{FOLDER}/{self._run_id}")
 
 
 def journals(root: str) -> list[str]:
     """Runs of which a journal is left."""
-    try:
-        return sorted(entry.name for entry in os.scandir(Path(root) / FOLDER) if entry.is_dir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    return folder_at(root).folders(FOLDER)
 
 
 def read_journal(root: str, run_id: str) -> Iterator[tuple[str, list[Note]]]:
     """(batch, entry) of all that a run has left, oldest first as far as that is known."""
-    folder = Path(root) / FOLDER / run_id
-    for name in _files(folder):
+    folder = folder_at(root)
+
+    def read(name: str) -> bytes:
         try:
-            data = (folder / name).read_bytes()
+            return folder.read(name)
         except FileNotFoundError:
-            continue  # Somebody else has dealt with it meanwhile.
+            return b""  # Somebody else has dealt with it meanwhile.
         except OSError as error:
-            raise _unreadable(folder / name, error) from error
-        for entry in _entries(data):
-            yield batch_of(run_id, name), entry
+            raise _unreadable(root, name, error) from error
 
-
-def remove_journal(folder: Path) -> None:
-    """Remove a run's journal, and the folder of journals where that was the last."""
-    shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):  # Other runs have theirs there.
-        folder.parent.rmdir()
+    with ThreadPoolExecutor(_READERS) as pool:
+        for batch, names in _files(root, run_id).items():
+            for entry in _entries(b"".join(pool.map(read, names))):
+                yield batch_of(run_id, batch), entry
 
 
 def batch_of(run_id: str, name: str) -> str:
     """What the rows of one file that speak of no shard are committed as."""
-    return f"{run_id}-{name.removesuffix('.journal')}"
+    return f"{run_id}-{name.removesuffix(_ENDING)}"
 
 
-def _files(folder: Path) -> list[str]:
+def _files(root: str, run_id: str) -> dict[str, list[str]]:
+    """What each of a run's journal files consists of, the oldest first."""
+    below = f"{FOLDER}/{run_id}/"
+    found: dict[str, list[str]] = {}
+    written: dict[str, float] = {}
     try:
-        found = [entry.name for entry in os.scandir(folder) if entry.name.endswith(".journal")]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+        entries = folder_at(root).listed(below.rstrip("/"))
     except OSError as error:
-        raise _unreadable(folder, error) from error
-    return sorted(found, key=lambda name: (_mtime_ns(folder / name), name))
+        raise _unreadable(root, below.rstrip("/"), error) from error
+    for entry in entries:
+        name, ending, _ = entry.name.removeprefix(below).partition(_ENDING)
+        if ending:
+            found.setdefault(name, []).append(entry.name)
+            written[name] = max(entry.modified_s, written.get(name, 0.0))
+    return {name: found[name] for name in sorted(found, key=lambda name: (written[name], name))}
 
 
-def _unreadable(path: Path, error: OSError) -> RunAborted:
+def _unreadable(root: str, name: str, error: OSError) -> RunAborted:
     return RunAborted(
-        f"{path}: cannot read the journal of a run: {error.strerror}; make it readable, or remove "
-        "it, and what is in it is done again"
+        f"{join(root, name)}: cannot read the journal of a run: {error.strerror or error}; make it "
+        "readable, or remove it, and what is in it is done again"
     )
 
 
-def _mtime_ns(path: Path) -> int:
-    try:
-        return os.stat(path).st_mtime_ns
-    except FileNotFoundError:
-        return 0  # Somebody else has dealt with it meanwhile.
+def _entry(notes: Iterable[Note]) -> bytes:
+    payload = _packed(notes)
+    return _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
 
 
 def _packed(notes: Iterable[Note]) -> bytes:

@@ -5,29 +5,42 @@ at once from doing the same work, and tells the journal of a run that died from 
 is still writing it. What takes rows away (`gc --superseded`, `reopen`) waits until no run is alive.
 
     OUTPUT/_runs/RUN/lease.json     host, process; touched every few seconds
-    OUTPUT/_runs/RUN/taken          16 bytes for each video that the run has taken
+    OUTPUT/_runs/RUN/taken          16 bytes for each video that the run has taken (on a store, in
+                                    objects taken/000001 ...)
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.errors import RunAborted
+from pipeline.ledger.folder import Entry, Folder, Log, folder_at
 from pipeline.ledger.keys import key_of
+from pipeline.storage.uris import is_remote
 
 FOLDER = "_runs"
+_LEASE = "lease.json"
 TOUCH_S = 5.0
 EXPIRES_S = 60.0
 """Without a touch for so long, a run on another host is taken to be dead. If it is not, work is
 done twice and lands once."""
+GROUP_S = 1.0
+"""On a store, where to take costs some requests, videos are taken in groups that last for about so
+long."""
+MOST_AT_ONCE = 256
+_PIECE_BYTES = 64 * 2**10
+_KEY_BYTES = 16
+
+Key = tuple[int, int]
 
 
 class Lease:
@@ -35,12 +48,12 @@ class Lease:
 
     def __init__(self, root: str, run_id: str, what: str = "") -> None:
         """`what`: names the work; runs that do other work with the same videos are let be."""
-        self._root = root
+        self._folder = folder_at(root)
         self._run_id = run_id
         self._what = what
-        self._folder = Path(root) / FOLDER / run_id
-        self._others = _Others(root, run_id)
-        self._taken: Any = None
+        self._others = _Others(self._folder, run_id)
+        self._pace = _Pace() if is_remote(root) else None
+        self._taken: Log | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._touch, daemon=True)
 
@@ -48,177 +61,255 @@ class Lease:
     def is_open(self) -> bool:
         return self._taken is not None
 
+    @property
+    def at_once(self) -> int:
+        """How many videos to take together now."""
+        return self._pace.size if self._pace is not None else 1
+
     def open(self) -> None:
         """Raises RunAborted where the output cannot be written."""
         try:
-            self._say()
-            self._taken = open(self._folder / "taken", "ab", buffering=0)  # noqa: SIM115
+            self._folder.write(f"{self._own}/{_LEASE}", _this_process())
+            self._taken = self._folder.grow(f"{self._own}/taken", piece_bytes=_PIECE_BYTES)
         except OSError as error:
             raise self._full(error) from error
         self._thread.start()
 
     def take(self, uri: str) -> bool:
-        """Whether this run is to work on the video; not where another that is alive does.
+        """Whether this run is to work on the video: see `take_all`."""
+        return bool(self.take_all([uri]))
 
-        Of two that take it at the same moment, the one whose id comes first keeps it.
+    def take_all(self, uris: Iterable[str]) -> set[str]:
+        """The videos among these that this run is to work on; not those where another that is
+        alive does, nor (once) those where one did: the books may know by now what became of them.
+
+        Of two that take one at the same moment, the one whose id comes first keeps it.
         """
         if not self.is_open:
             self.open()
-        key = self._key(uri)
-        if self._others.holder(key) is not None:
-            return False
+        assert self._taken is not None
+        keys = {uri: self._key(uri) for uri in uris}
         try:
-            self._taken.write(key[0].to_bytes(8, "little") + key[1].to_bytes(8, "little"))
+            self._others.look()
+            free = {uri: key for uri, key in keys.items() if self._others.leave_free(key)}
+            if free:
+                self._taken.append(b"".join(map(_packed, free.values())))
+                self._others.look()
         except OSError as error:
             raise self._full(error) from error
-        holder = self._others.holder(key)
-        return holder is None or self._run_id < holder
+        if self._pace is not None:
+            self._pace.took(len(keys))
+        holders = {uri: self._others.holder(key) for uri, key in free.items()}
+        return {uri for uri, run in holders.items() if run is None or self._run_id < run}
 
     def others_hold(self, uris: Iterable[str]) -> bool:
         """Whether any run that is alive holds one of these videos, for the same work."""
-        return any(self._others.holder(self._key(uri)) is not None for uri in uris)
+        try:
+            self._others.look()
+        except OSError as error:
+            raise self._full(error) from error
+        holders = [self._others.holder(self._key(uri)) for uri in uris]
+        return any(run is not None for run in holders)
+
+    @property
+    def _own(self) -> str:
+        return f"{FOLDER}/{self._run_id}"
 
     def _full(self, error: OSError) -> RunAborted:
-        name = f"{FOLDER}/{self._run_id}"
-        return RunAborted(f"output {self._root}: cannot write {name}: {error.strerror}")
+        what = f"output {self._folder.root}: cannot write {self._own}"
+        return RunAborted(f"{what}: {error.strerror or error}")
 
-    def _key(self, uri: str) -> tuple[int, int]:
+    def _key(self, uri: str) -> Key:
         return key_of(f"{self._what} {uri}")
 
     def release(self) -> None:
         """All that was taken is done and committed: others need not wait for it."""
-        if self.is_open:
-            self._taken.truncate(0)
+        if self._taken is not None:
+            try:
+                self._taken.clear()
+            except OSError as error:
+                raise self._full(error) from error
 
     def close(self) -> None:
         """The run is at its end."""
         self._stop.set()
-        if self.is_open:
+        if self._taken is not None:
             self._thread.join()
             self._taken.close()
             self._taken = None
-        forget(self._root, self._run_id)
-
-    def _say(self) -> None:
-        """Make the folder with its lease in one step: without one it would be a dead run's."""
-        new = self._folder.with_name(f".{self._run_id}")
-        new.mkdir(parents=True, exist_ok=True)
-        (new / "lease.json").write_text(json.dumps(_this_process()), encoding="utf-8")
-        os.rename(new, self._folder)
+            forget(self._folder.root, self._run_id)
 
     def _touch(self) -> None:
         while not self._stop.wait(TOUCH_S):
-            try:
-                os.utime(self._folder / "lease.json")
-            except FileNotFoundError:  # Somebody took this run for dead.
-                with suppress(OSError):
-                    self._say()
-            except OSError:
-                continue  # A store that is away for a moment; the run itself will say more.
+            with suppress(OSError):  # A store that is away for a moment; the run will say more.
+                # Made anew where somebody took this run for dead.
+                self._folder.touch(f"{self._own}/{_LEASE}", _this_process())
+
+
+class _Pace:
+    """How many videos are worth one look at what others have taken: as many as are worked on in
+    GROUP_S, so that a million small ones do not cost a million requests, and long ones are shared
+    one by one."""
+
+    def __init__(self) -> None:
+        self.size = 1
+        self._last = 0.0
+
+    def took(self, count: int) -> None:
+        now = time.monotonic()
+        waited, self._last = now - self._last, now
+        if waited < GROUP_S and count >= self.size:
+            self.size = min(2 * self.size, MOST_AT_ONCE)
+        elif waited > 2 * GROUP_S:
+            self.size = max(1, self.size // 2)
 
 
 class _Others:
-    """What the other runs that are alive have taken, read as far as it has been written."""
+    """What the other runs have taken, read as far as it has been written at the last look."""
 
-    def __init__(self, root: str, run_id: str) -> None:
-        self._root = root
+    def __init__(self, folder: Folder, run_id: str) -> None:
+        self._folder = folder
         self._run_id = run_id
-        self._read: dict[str, int] = {}
-        self._taken: dict[tuple[int, int], str] = {}
+        self._leases: dict[str, _Lease] = {}
+        self._read: dict[str, dict[str, int]] = {}
+        """By run and file, how many bytes of it are known."""
+        self._taken: dict[Key, str] = {}
+        self._had: set[Key] = set()
+        """What runs had taken that have let go of it."""
 
-    def holder(self, key: tuple[int, int]) -> str | None:
+    def look(self) -> None:
+        runs = _runs(self._folder)
+        runs.pop(self._run_id, None)
+        for run_id in [run for run in self._read if run not in runs]:
+            self._let_go(run_id)
+        self._leases = {run: self._lease(run, files) for run, files in runs.items()}
+        for run_id, files in runs.items():
+            self._read_on(run_id, [entry for name, entry in files.items() if name != _LEASE])
+
+    def holder(self, key: Key) -> str | None:
         """The run that has taken the video, None where none that is alive has."""
-        for run_id in _runs(self._root):
-            if run_id != self._run_id:
-                self._read_on(run_id)
-        holder = self._taken.get(key)
-        if holder is not None and not is_alive(self._root, holder):
-            del self._taken[key]
-            return None
-        return holder
+        run_id = self._taken.get(key)
+        if run_id is not None and self._leases[run_id].is_alive():
+            return run_id
+        self._taken.pop(key, None)
+        self._had.discard(key)
+        return None
 
-    def _read_on(self, run_id: str) -> None:
-        at = self._read.get(run_id, 0)
-        try:
-            with open(Path(self._root) / FOLDER / run_id / "taken", "rb") as file:
-                if os.fstat(file.fileno()).st_size < at:  # Released.
-                    self._taken = {k: run for k, run in self._taken.items() if run != run_id}
-                    at = 0
-                file.seek(at)
-                data = file.read()
-        except FileNotFoundError:
-            return
-        whole = len(data) // 16 * 16
-        self._read[run_id] = at + whole
-        for start in range(0, whole, 16):
-            hi, lo = data[start : start + 8], data[start + 8 : start + 16]
-            key = int.from_bytes(hi, "little"), int.from_bytes(lo, "little")
-            self._taken.setdefault(key, run_id)
+    def leave_free(self, key: Key) -> bool:
+        """Whether nobody has the video, and nobody had it. That somebody had is told once."""
+        known = key in self._taken or key in self._had
+        return self.holder(key) is None and not known
+
+    def _lease(self, run_id: str, files: dict[str, Entry]) -> _Lease:
+        seen, entry = self._leases.get(run_id), files.get(_LEASE)
+        if seen is None or not seen.said:
+            return _Lease(self._folder, entry)
+        seen.entry = entry
+        return seen
+
+    def _let_go(self, run_id: str) -> None:
+        self._had |= {key for key, run in self._taken.items() if run == run_id}
+        self._taken = {key: run for key, run in self._taken.items() if run != run_id}
+        self._read.pop(run_id, None)
+
+    def _read_on(self, run_id: str, files: list[Entry]) -> None:
+        sizes = {entry.name: entry.size_bytes for entry in files}
+        if any(sizes.get(name, 0) < at for name, at in self._read.get(run_id, {}).items()):
+            self._let_go(run_id)  # Released.
+        known = self._read.setdefault(run_id, {})
+        for name, size in sizes.items():
+            at = known.get(name, 0)
+            if size == at:
+                continue
+            try:
+                data = self._folder.read(name, at)
+            except FileNotFoundError:
+                continue  # Released since it was listed: the next look sees that.
+            keys = _unpacked(data)
+            known[name] = at + _KEY_BYTES * len(keys)
+            for key in keys:
+                self._taken.setdefault(key, run_id)
+
+
+class _Lease:
+    """A run's lease as it was found."""
+
+    def __init__(self, folder: Folder, entry: Entry | None) -> None:
+        self._folder = folder
+        self.entry = entry
+        self.said = _read(folder, entry.name) if entry is not None else {}
+
+    def is_alive(self) -> bool:
+        """By its process where that ran on this host, else by when it was last touched."""
+        if not self.said or self.entry is None:
+            return False
+        if self.said["host"] == _host():
+            return _runs_here(self.said["pid"], self.said["started_at"])
+        return self._folder.now(FOLDER) - self.entry.modified_s < EXPIRES_S
 
 
 def live_runs(root: str) -> set[str]:
     """Runs that are going on in the output now."""
-    return {run_id for run_id in _runs(root) if is_alive(root, run_id)}
+    return {run_id for run_id, alive in _states(root).items() if alive}
 
 
 def dead_runs(root: str) -> set[str]:
     """Runs that ended without being able to say so."""
-    return {run_id for run_id in _runs(root) if not is_alive(root, run_id)}
+    return {run_id for run_id, alive in _states(root).items() if not alive}
 
 
 def forget(root: str, run_id: str) -> None:
     """Remove a lease, and the folder of leases where that was the last."""
-    folder = Path(root) / FOLDER
-    shutil.rmtree(folder / run_id, ignore_errors=True)
-    with suppress(OSError):
-        for unborn in folder.glob(".*"):  # Killed while it made its lease.
-            if _clock_of(folder) - unborn.stat().st_mtime > EXPIRES_S:
-                shutil.rmtree(unborn, ignore_errors=True)
-    with suppress(OSError):  # Other runs have theirs there, or there is none.
-        folder.rmdir()
-
-
-def is_alive(root: str, run_id: str) -> bool:
-    """By its process where that ran on this host, else by when its lease was last touched."""
-    path = Path(root) / FOLDER / run_id / "lease.json"
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        touched = path.stat().st_mtime
-    except FileNotFoundError:
-        return False
-    except ValueError:
-        return False  # Cut by a machine that went down.
-    if said["host"] == _host():
-        return _runs_here(said["pid"], said["started_at"])
-    return _clock_of(path.parent.parent) - touched < EXPIRES_S
+    folder = folder_at(root)
+    with suppress(OSError):  # Whoever finds it takes it for a dead run's.
+        folder.remove_folder(f"{FOLDER}/{run_id}")
+        folder.sweep(FOLDER, EXPIRES_S)
 
 
 def began_at(root: str, run_id: str) -> float:
     """When the process of a run began, in seconds since 1970; 0 where its lease does not say."""
-    path = Path(root) / FOLDER / run_id / "lease.json"
+    return float(_read(folder_at(root), f"{FOLDER}/{run_id}/{_LEASE}").get("started_at", 0.0))
+
+
+def _states(root: str) -> dict[str, bool]:
+    folder = folder_at(root)
+    runs = _runs(folder)
+    return {run: _Lease(folder, files.get(_LEASE)).is_alive() for run, files in runs.items()}
+
+
+def _runs(folder: Folder) -> dict[str, dict[str, Entry]]:
+    """The files of each run, by their names below its folder."""
+    found: dict[str, dict[str, Entry]] = {}
+    for entry in folder.listed(FOLDER):
+        _, run_id, name = entry.name.split("/", 2)
+        found.setdefault(run_id, {})[name] = entry
+    return found
+
+
+def _read(folder: Folder, name: str) -> dict[str, Any]:
+    """What a lease says; nothing where it is gone, or was cut by a machine that went down."""
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["started_at"])
-    except (OSError, ValueError, KeyError):
-        return 0.0
+        return dict(json.loads(folder.read(name)))
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
-def _runs(root: str) -> list[str]:
-    try:
-        found = (entry for entry in os.scandir(Path(root) / FOLDER) if entry.is_dir())
-        return sorted(entry.name for entry in found if not entry.name.startswith("."))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+def _packed(key: Key) -> bytes:
+    return key[0].to_bytes(8, "little") + key[1].to_bytes(8, "little")
 
 
-def _this_process() -> dict[str, Any]:
+def _unpacked(data: bytes) -> list[Key]:
+    """The whole keys in some bytes."""
+    numbers = np.frombuffer(data, "<u8", len(data) // _KEY_BYTES * 2).reshape(-1, 2)
+    return [(int(hi), int(lo)) for hi, lo in numbers.tolist()]
+
+
+def _this_process() -> bytes:
     import psutil
 
     process = psutil.Process()
-    return {
-        "host": _host(),
-        "pid": process.pid,
-        "started_at": process.create_time(),
-    }
+    said = {"host": _host(), "pid": process.pid, "started_at": process.create_time()}
+    return json.dumps(said).encode()
 
 
 def _host() -> str:
@@ -239,15 +330,3 @@ def _runs_here(pid: int, started_at: float) -> bool:
         return alive and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
-
-
-def _clock_of(folder: Path) -> float:
-    """Now, by the clock of the file system: hosts may disagree about the time."""
-    import tempfile
-    import time
-
-    try:
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".clock-") as probe:
-            return os.stat(probe.name).st_mtime
-    except OSError:
-        return time.time()

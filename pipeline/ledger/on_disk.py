@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from pipeline.ledger.rewrite import Part, parts_of
+from pipeline.ledger.parts import Part, parts_of
 from pipeline.ledger.store import Store
+from pipeline.storage.objects import StoreError
+
+if TYPE_CHECKING:
+    import pyarrow.fs as pa_fs
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ def unnamed_files(
         for full in (False, True)
     ]
     # The lists name files that an earlier removal has taken already.
-    there = {path for path in found[1] if os.path.exists(os.path.join(store.uri(table), path))}
+    there = sizes_of(store, table).keys() & set(found[1])
     superseded = there.intersection(found[0])
     return Unnamed(tuple(sorted(superseded)), tuple(sorted(there - superseded)))
 
@@ -54,45 +58,44 @@ def temporary_files(store: Store, table: str, min_age_hours: int = 0) -> list[st
     Such names are made by the object store library (`NAME#1`) and by Delta for a commit
     (`_commit_ID.json.tmp`); listings of the table do not show them.
     """
-    root = store.uri(table)
     before = time.time() - min_age_hours * 3600
-    found = []
-    for folder, _, names in os.walk(root):
-        for name in names:
-            path = os.path.join(folder, name)
-            if re.search(r"#\d+$|\.tmp$", name) and os.path.getmtime(path) <= before:
-                found.append(os.path.relpath(path, root))
-    return sorted(found)
+    return [
+        entry.name.removeprefix(f"{table}/")
+        for entry in store.folder.listed(table)
+        if re.search(r"#\d+$|\.tmp$", entry.name) and entry.modified_s <= before
+    ]
 
 
-def size_of(store: Store, table: str, path: str) -> int:
-    """Bytes of a file below a table's folder, 0 where it is gone."""
-    try:
-        return os.path.getsize(os.path.join(store.uri(table), path))
-    except FileNotFoundError:
-        return 0
+def sizes_of(store: Store, table: str) -> dict[str, int]:
+    """Bytes of every file in a table's folder, by its path below."""
+    return {
+        entry.name.removeprefix(f"{table}/"): entry.size_bytes
+        for entry in store.folder.listed(table)
+    }
 
 
 def damaged_files(store: Store, table: str, snapshot: DeltaTable) -> Iterator[tuple[str, str]]:
     """(path from the output, what is wrong) of every file of a snapshot that is not as its log
     says. Opens each file's footer; reads no rows."""
-    for part in parts_of(snapshot):
-        wrong = _fault(os.path.join(store.uri(table), part.path), part)
+    parts = parts_of(snapshot)
+    sizes = sizes_of(store, table) if parts else {}
+    filesystem = store.filesystem(table)
+    for part in parts:
+        wrong = _fault(filesystem, sizes.get(part.path), part)
         if wrong:
             yield f"{table}/{part.path}", wrong
 
 
-def _fault(path: str, part: Part) -> str:
-    try:
-        size = os.path.getsize(path)
-    except FileNotFoundError:
+def _fault(filesystem: pa_fs.FileSystem, size: int | None, part: Part) -> str:
+    if size is None:
         return "the file is missing"
-    except OSError as error:
-        return f"the file cannot be read: {error.strerror}"
     if size != part.size_bytes:
         return f"the file has {size:,} bytes, {part.size_bytes:,} according to the log"
     try:
-        rows = pq.read_metadata(path).num_rows
+        with filesystem.open_input_file(part.path) as file:
+            rows = pq.read_metadata(file).num_rows
+    except StoreError:
+        raise
     except (pa.ArrowInvalid, OSError) as error:
         return f"the file cannot be opened: {' '.join(str(error).split())[:200]}"
     if rows != part.rows:

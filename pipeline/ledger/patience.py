@@ -7,10 +7,13 @@ import re
 import time
 
 from pipeline.errors import RunAborted
+from pipeline.storage.objects import is_refusal
 
 CONFLICT_TRIES = 50
 """Lost races, each of which another writer has won: somebody always gets on."""
 STORE_TRIES = 5
+LONGEST_S = 120.0
+"""No try begins after so long: those of an object store each wait by themselves."""
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
 
 
@@ -21,6 +24,7 @@ class Patience:
         self.what = what
         self._conflicts = 0
         self._failures = 0
+        self._began = time.monotonic()
 
     def conflict(self, error: Exception) -> None:
         self._conflicts += 1
@@ -28,7 +32,14 @@ class Patience:
 
     def failure(self, error: Exception) -> None:
         self._failures += 1
-        self._wait(self._failures, STORE_TRIES, error)
+        if is_refusal(str(error)):
+            line = one_line(error)
+            raise RunAborted(
+                f"{self.what}: the store refuses access: {line}; what was committed is kept: run "
+                "again with credentials that it accepts"
+            ) from error
+        late = time.monotonic() - self._began > LONGEST_S
+        self._wait(self._failures, self._failures if late else STORE_TRIES, error)
 
     def _wait(self, count: int, most: int, error: Exception) -> None:
         if count >= most:

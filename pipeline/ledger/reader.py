@@ -64,7 +64,7 @@ class Ledger:
     ) -> None:
         self.output = os.fspath(output)
         self._store = Store(self.output)
-        if not os.path.isdir(self.output):
+        if not self._store.is_remote and not os.path.isdir(self.output):
             raise UsageError(f"{self.output} is no frameledger output: no such folder")
         if not self._store.exists("videos"):
             raise UsageError(

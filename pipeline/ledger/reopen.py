@@ -10,11 +10,8 @@ which it is known to have landed, goes last. What is to go is written down befor
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -77,20 +74,19 @@ def not_redone(store: Store, what: Reopening, wanted: Iterable[str]) -> list[str
 def reopen(store: Store, what: Reopening, run_id: str) -> bool:
     """Take the shards back. False, and nothing done, where another run is going on: it may be
     writing what would be taken. `run_id` is this one's, whose lease is open."""
-    path = Path(store.root) / FILE
+    folder = store.folder
     text = json.dumps({"analyses": what.analyses, "shards": what.shards})
     try:
-        new = path.with_suffix(".new")
-        new.write_text(text, encoding="utf-8")
-        os.replace(new, path)
+        folder.write(FILE, text.encode())
     except OSError as error:
-        raise RunAborted(f"{path}: cannot write: {error.strerror}") from error
+        what_failed = f"output {store.root}: cannot write {FILE}"
+        raise RunAborted(f"{what_failed}: {error.strerror or error}") from error
     # Asked once the file is there: a run that begins later sees it, and one that began is seen.
     if live_runs(store.root) - {run_id}:
-        path.unlink()
+        folder.remove([FILE])
         return False
     _take_back(store, what)
-    path.unlink()
+    folder.remove([FILE])
     return True
 
 
@@ -99,18 +95,19 @@ def finish_reopening(store: Store, run_id: str) -> None:
 
     Raises RunAborted where another run is going on, which may be the one that is at it.
     """
-    path = Path(store.root) / FILE
-    with suppress(FileNotFoundError):
-        said = json.loads(path.read_text(encoding="utf-8"))
-        others = sorted(live_runs(store.root) - {run_id})
-        if others:
-            raise RunAborted(
-                f"output {store.root}: quarantined clips are being taken back while run "
-                f"{others[0]} is going on; run this again when it has ended"
-            )
-        shards = tuple((video, first, last) for video, first, last in said["shards"])
-        _take_back(store, Reopening(tuple(said["analyses"]), shards))
-        path.unlink()
+    try:
+        said = json.loads(store.folder.read(FILE))
+    except FileNotFoundError:
+        return
+    others = sorted(live_runs(store.root) - {run_id})
+    if others:
+        raise RunAborted(
+            f"output {store.root}: quarantined clips are being taken back while run "
+            f"{others[0]} is going on; run this again when it has ended"
+        )
+    shards = tuple((video, first, last) for video, first, last in said["shards"])
+    _take_back(store, Reopening(tuple(said["analyses"]), shards))
+    store.folder.remove([FILE])
 
 
 def _take_back(store: Store, what: Reopening) -> None:

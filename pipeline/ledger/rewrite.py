@@ -16,58 +16,27 @@ what others append, not what is removed against what others remove.
 
 from __future__ import annotations
 
-import datetime
 import json
-import math
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
 from pipeline.errors import RunAborted
-from pipeline.ledger.delta import METADATA_KEY, SMALL_COLUMNS
+from pipeline.ledger.delta import CALL_KEY, METADATA_KEY, made_by
+from pipeline.ledger.parts import Part, add_action, parts_of, write_part
 from pipeline.ledger.scan import read_table
-from pipeline.ledger.schema import TABLES, TableSpec, plain
+from pipeline.ledger.schema import TABLES, plain
 from pipeline.ledger.store import Store
 
 SWAP_TRIES = 20
 TRIES = 10
-
-
-@dataclass(frozen=True)
-class Part:
-    """A Parquet file of a table, as the log has it."""
-
-    path: str
-    """Below the table's folder."""
-    size_bytes: int
-    rows: int
-    partition: tuple[tuple[str, str | None], ...] = ()
-
-
-def parts_of(snapshot: DeltaTable) -> list[Part]:
-    """The files of a snapshot, by path."""
-    actions = pa.table(snapshot.get_add_actions()).to_pylist()
-    found = [
-        Part(
-            path=action["path"],
-            size_bytes=action["size_bytes"],
-            rows=action["num_records"] or 0,
-            partition=tuple(sorted((action.get("partition") or {}).items())),
-        )
-        for action in actions
-    ]
-    return sorted(found, key=lambda part: part.path)
 
 
 def read_parts(store: Store, table: str, snapshot: DeltaTable, parts: Iterable[Part]) -> pa.Table:
@@ -79,70 +48,6 @@ def read_parts(store: Store, table: str, snapshot: DeltaTable, parts: Iterable[P
     return read_table(chosen).cast(plain(table))
 
 
-def write_part(store: Store, table: str, rows: pa.Table, partition: dict[str, str | None]) -> Part:
-    """Sort rows and write them as a file that no version names yet.
-
-    Raises RunAborted, and leaves nothing, where it cannot be written.
-    """
-    spec = TABLES[table]
-    rows = rows.drop_columns(list(partition)).combine_chunks()
-    if spec.sort_by:
-        rows = rows.sort_by([(name, "ascending") for name in spec.sort_by])
-    folder = "".join(f"{name}={value}/" for name, value in sorted(partition.items()))
-    path = f"{folder}part-00000-{uuid.uuid4()}-c000.zstd.parquet"
-    full = os.path.join(store.uri(table), path)
-    os.makedirs(os.path.dirname(full), exist_ok=True)
-    try:
-        with open(full, "wb") as file:
-            pq.write_table(rows, file, row_group_size=spec.row_group_rows, **_options(spec))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        with suppress(OSError):
-            os.unlink(full)
-        raise RunAborted(f"{full}: cannot write: {error.strerror or error}") from error
-    return Part(path, os.path.getsize(full), rows.num_rows, tuple(sorted(partition.items())))
-
-
-def _options(spec: TableSpec) -> dict[str, object]:
-    """As `delta.writer_properties`, for Arrow's writer."""
-    floats = not spec.dictionary
-    return {
-        "compression": "zstd",
-        "compression_level": 3,
-        "use_dictionary": list(SMALL_COLUMNS) if floats else True,
-        "write_statistics": list(SMALL_COLUMNS) if floats else True,
-        "write_page_index": True,
-    }
-
-
-def statistics(rows: pa.Table, columns: Iterable[str]) -> str:
-    """The JSON of a file's statistics in the log: its rows, and per column min, max and nulls."""
-    low: dict[str, object] = {}
-    high: dict[str, object] = {}
-    nulls: dict[str, int] = {}
-    for name in columns:
-        if name not in rows.schema.names:
-            continue
-        column = rows.column(name)
-        nulls[name] = column.null_count
-        bounds = pc.min_max(column).as_py()
-        if not any(_unordered(value) for value in bounds.values()):
-            low[name], high[name] = _plain(bounds["min"]), _plain(bounds["max"])
-    found = {"numRecords": len(rows), "minValues": low, "maxValues": high, "nullCount": nulls}
-    return json.dumps(found)
-
-
-def _unordered(value: object) -> bool:
-    return value is None or (isinstance(value, float) and not math.isfinite(value))
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, datetime.datetime):
-        return value.astimezone(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return value
-
-
 class Swap:
     """A set of a table's files to be replaced by others, tried until it lands or is overtaken."""
 
@@ -152,15 +57,16 @@ class Swap:
         self._old = old
         self.new: list[Part] = []
         self._adds: list[AddAction] = []
+        self._call = uuid.uuid4().hex
 
     def add(self, rows: pa.Table, partition: dict[str, str | None], *, data_change: bool) -> None:
         """Write rows to a new file of the swap."""
-        part = write_part(self._store, self._table, rows, partition)
+        spec = TABLES[self._table]
+        if spec.sort_by:
+            rows = rows.sort_by([(name, "ascending") for name in spec.sort_by])
+        part, found = write_part(self._store, self._table, rows, partition)
         self.new.append(part)
-        stats = statistics(rows, TABLES[self._table].skipping_columns)
-        now_ms = int(time.time() * 1000)
-        action = AddAction(part.path, part.size_bytes, partition, now_ms, data_change, stats)
-        self._adds.append(action)
+        self._adds.append(add_action(part, found, data_change=data_change))
 
     def commit(self, *, data_change: bool, note: object = None) -> bool:
         """Put the new files in place of the old ones.
@@ -181,9 +87,9 @@ class Swap:
                 return False
             # Said of this very version: an older claim would bring back what was taken away since.
             said = note() if callable(note) else note
+            notes = {METADATA_KEY: json.dumps(said)} if said is not None else {}
             properties = CommitProperties(
-                max_commit_retries=0,
-                custom_metadata={METADATA_KEY: json.dumps(said)} if said is not None else None,
+                max_commit_retries=0, custom_metadata={**notes, CALL_KEY: self._call}
             )
             try:
                 snapshot.create_write_transaction(
@@ -194,6 +100,8 @@ class Swap:
                     commit_properties=properties,
                 )
             except CommitFailedError:
+                if made_by(self._store, self._table, snapshot.version(), self._call):
+                    return True  # Its answer was lost.
                 if attempt == SWAP_TRIES - 1:
                     self.undo()
                     raise
@@ -209,8 +117,7 @@ class Swap:
 
     def undo(self) -> None:
         """Take away new files that no version names."""
-        for part in self.new:
-            os.unlink(os.path.join(self._store.uri(self._table), part.path))
+        self._store.folder.remove(f"{self._table}/{part.path}" for part in self.new)
         self.new, self._adds = [], []
 
     def _removes(self, data_change: bool) -> Iterator[RemoveAction]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 
 from pipeline.errors import RunAborted
 from pipeline.ledger.analyses import (
@@ -31,7 +32,8 @@ from pipeline.ledger.analyses import (
 from pipeline.ledger.books import latest_rows
 from pipeline.ledger.catchup import catch_up, covering
 from pipeline.ledger.keys import keys_of
-from pipeline.ledger.rewrite import TRIES, Part, Swap, change_rows, parts_of
+from pipeline.ledger.parts import Part, parts_of
+from pipeline.ledger.rewrite import TRIES, Swap, change_rows
 from pipeline.ledger.scan import read_table
 from pipeline.ledger.schema import DATA_TABLES
 from pipeline.ledger.store import Store
@@ -121,18 +123,25 @@ def mark_leaving(store: Store, analysis: RecordedAnalysis, leaving: bool = True)
     if analysis not in analyses_in([snapshot]):
         return False
     value = {k: v for k, v in vars(analysis).items() if k != "fingerprint"} | {"leaving": leaving}
-    _set_analysis(snapshot, analysis, json.dumps(value, sort_keys=True))
+    _set_analysis(store, snapshot, analysis, json.dumps(value, sort_keys=True))
     return True
 
 
 def _forget(store: Store, analysis: RecordedAnalysis) -> None:
     """The last step of removing an analysis: the output does not know it any more."""
-    _set_analysis(store.open(analysis.table), analysis, "")
+    _set_analysis(store, store.open(analysis.table), analysis, "")
 
 
-def _set_analysis(snapshot: DeltaTable, analysis: RecordedAnalysis, text: str) -> None:
+def _set_analysis(
+    store: Store, snapshot: DeltaTable, analysis: RecordedAnalysis, text: str
+) -> None:
     key = ANALYSIS_KEY + analysis.fingerprint
-    snapshot.alter.set_table_properties({key: text}, raise_if_not_exists=False)
+    try:
+        snapshot.alter.set_table_properties({key: text}, raise_if_not_exists=False)
+    except CommitFailedError:
+        # It may have been made, and the answer lost.
+        if store.open(analysis.table).metadata().configuration.get(key, "") != text:
+            raise
 
 
 def _remove_partition(store: Store, analysis: RecordedAnalysis, table: str, note: object) -> None:

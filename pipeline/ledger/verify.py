@@ -28,7 +28,7 @@ from pipeline.ledger.groups import groups_of, ids_between
 from pipeline.ledger.history import open_store
 from pipeline.ledger.indexes import index_of
 from pipeline.ledger.keys import keys_of
-from pipeline.ledger.on_disk import damaged_files, size_of, unnamed_files
+from pipeline.ledger.on_disk import damaged_files, sizes_of, unnamed_files
 from pipeline.ledger.scan import read_batches, read_table
 from pipeline.ledger.schema import DATA_TABLES, TABLES, plain
 from pipeline.ledger.store import Store
@@ -140,8 +140,9 @@ class _Audit:
         if store.is_past:
             return
         orphaned = unnamed_files(store, table, snapshot).orphaned
+        sizes = sizes_of(store, table) if orphaned else {}
         self.report.unreferenced += len(orphaned)
-        self.report.unreferenced_bytes += sum(size_of(store, table, path) for path in orphaned)
+        self.report.unreferenced_bytes += sum(sizes.get(path, 0) for path in orphaned)
 
     def check(self, low: str | None, high: str | None) -> None:
         """All tables for the videos with low < video_id <= high."""

@@ -9,6 +9,7 @@ installed).
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,6 +85,41 @@ def read_range(uri: str, start: int, stop: int) -> bytes:
         return bytes(_obstore().get_range(store, place.key, start=start, end=stop))
 
 
+def read_from(uri: str, start: int) -> bytes:
+    """An object from byte `start`, which it has, to its end. Raises as `read`."""
+    place = split(uri)
+    with explained(uri):
+        store, options = _bucket(place.kind, place.bucket), {"range": {"offset": start}}
+        return bytes(_obstore().get(store, place.key, options=options).bytes())
+
+
+def read_tail(uri: str, nbytes: int) -> tuple[bytes, int]:
+    """(its last `nbytes` or all of it, its size): one request. Raises as `read`."""
+    place = split(uri)
+    with explained(uri):
+        store = _bucket(place.kind, place.bucket)
+        if place.kind == "az":  # Which knows no ranges that count from the end.
+            size = int(_obstore().head(store, place.key)["size"])
+            start = max(0, size - nbytes)
+            return bytes(_obstore().get_range(store, place.key, start=start, end=size)), size
+        options = {"range": {"suffix": nbytes}}
+        found = _obstore().get(store, place.key, options=options)
+        return bytes(found.bytes()), int(found.meta["size"])
+
+
+def folders(uri: str) -> list[str]:
+    """Names of what lies directly below `uri` and has objects below itself: one request."""
+    place = split(uri)
+    with explained(uri):
+        return list_folders(_bucket(place.kind, place.bucket), place.key)
+
+
+def list_folders(store: ObjectStore, key: str) -> list[str]:
+    """The same with a client of one's own, whose errors pass as they are."""
+    found = _obstore().list_with_delimiter(store, key or None)
+    return [path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"]]
+
+
 def write(uri: str, data: bytes) -> None:
     """Put an object, over what is there. Raises StoreError."""
     place = split(uri)
@@ -143,12 +179,18 @@ def explained(uri: str) -> Iterator[None]:
         raise StoreRefused(f"{uri}: access refused: {_line(error)}") from None
     except (BaseError, OSError) as error:
         line = _line(error)
-        if any(word in line for word in _REFUSALS):
+        if is_refusal(line):
             raise StoreRefused(f"{uri}: access refused: {line}") from None
         raise StoreError(f"{uri}: {line}") from None
 
 
+def is_refusal(text: str) -> bool:
+    """Whether an error's text says that the store will not have us: no further try mends it."""
+    return any(word in text for word in _REFUSALS)
+
+
 _REFUSALS = (
+    *("lacked the necessary privileges", "not authorized", "loading credentials"),
     *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"),
     *("403 Forbidden", "401 Unauthorized", "169.254.169.254"),
 )
@@ -158,7 +200,8 @@ that it will not have us."""
 
 def _line(error: BaseException) -> str:
     """The first line: what follows repeats it for programmers."""
-    return " ".join(str(error).split("Debug source:")[0].split())[:300] or type(error).__name__
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # The colours of delta-rs.
+    return " ".join(text.split("Debug source:")[0].split())[:300] or type(error).__name__
 
 
 def _stat(place: Place, meta: Any) -> Stat:
@@ -181,11 +224,18 @@ def _obstore() -> Any:
 @lru_cache(maxsize=64)
 def _bucket(kind: str, bucket: str) -> ObjectStore:
     """The client of a bucket, with its connections."""
+    return open_bucket(kind, bucket, RETRIES, RETRY_S, TIMEOUT_S)
+
+
+def open_bucket(
+    kind: str, bucket: str, retries: int, retry_s: float, timeout_s: float
+) -> ObjectStore:
+    """A new client. Raises UsageError where the environment does not tell enough to make one."""
     from obstore.store import AzureStore, GCSStore, S3Store
 
     more: dict[str, Any] = {
-        "client_options": client_options(kind),
-        "retry_config": {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_S)},
+        "client_options": client_options(kind, timeout_s),
+        "retry_config": {"max_retries": retries, "retry_timeout": timedelta(seconds=retry_s)},
     }
     try:
         if kind == "s3":
@@ -200,11 +250,11 @@ def _bucket(kind: str, bucket: str) -> ObjectStore:
         raise UsageError(f"{kind}://{bucket}: cannot open the store: {_line(error)}") from None
 
 
-def client_options(kind: str) -> dict[str, Any]:
+def client_options(kind: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
     """How requests are made; plain HTTP only where the environment names such an endpoint."""
     return {
-        "timeout": timedelta(seconds=TIMEOUT_S),
-        "connect_timeout": timedelta(seconds=10),
+        "timeout": timedelta(seconds=timeout_s),
+        "connect_timeout": timedelta(seconds=min(10.0, timeout_s)),
         "allow_http": endpoint(kind).startswith("http://"),
     }
 

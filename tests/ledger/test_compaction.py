@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 
 from pipeline.ledger.compaction import FEWEST, bins_of
 from pipeline.ledger.gc import gc
+from pipeline.ledger.parts import Part, parts_of, statistics
 from pipeline.ledger.reader import Ledger
-from pipeline.ledger.rewrite import Part, parts_of, rewrite, statistics
+from pipeline.ledger.rewrite import rewrite
 from pipeline.ledger.schema import TABLES
 from pipeline.ledger.store import Store
 from pipeline.ledger.verify import verify
