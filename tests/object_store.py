@@ -166,6 +166,26 @@ def object_store() -> Iterator[ObjectStore]:
         process.wait()
 
 
+@contextmanager
+def used_here(store: ObjectStore) -> Iterator[None]:
+    """This process's clients, and those of processes that it starts, are the server's."""
+    from pipeline.ledger import folder
+    from pipeline.storage import objects, tables
+
+    before = dict(os.environ)
+    kept = (folder._on_store, objects._bucket, tables.check_reachable)
+    os.environ.update(store.environment)
+    try:
+        for cache in kept:
+            cache.cache_clear()
+        yield
+    finally:
+        for cache in kept:
+            cache.cache_clear()
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def main() -> None:
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server

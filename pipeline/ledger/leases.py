@@ -37,6 +37,8 @@ GROUP_S = 1.0
 """On a store, where to take costs some requests, videos are taken in groups that last for about so
 long."""
 MOST_AT_ONCE = 256
+SETTLE_S = 0.5
+"""On a store: longer than it takes from seeing a video free to having taken it, as a rule."""
 _PIECE_BYTES = 64 * 2**10
 _KEY_BYTES = 16
 
@@ -83,7 +85,10 @@ class Lease:
         """The videos among these that this run is to work on; not those where another that is
         alive does, nor (once) those where one did: the books may know by now what became of them.
 
-        Of two that take one at the same moment, the one whose id comes first keeps it.
+        Of two that take one at the same moment, the one whose id comes first keeps it:
+
+            first     looks   takes           looks: both, it is mine
+            second       looks   takes    waits, looks: both, it is the first's
         """
         if not self.is_open:
             self.open()
@@ -94,6 +99,8 @@ class Lease:
             free = {uri: key for uri, key in keys.items() if self._others.leave_free(key)}
             if free:
                 self._taken.append(b"".join(map(_packed, free.values())))
+                if self._pace is not None and self._others.any_before(self._run_id):
+                    time.sleep(SETTLE_S)
                 self._others.look()
         except OSError as error:
             raise self._full(error) from error
@@ -185,6 +192,10 @@ class _Others:
         self._leases = {run: self._lease(run, files) for run, files in runs.items()}
         for run_id, files in runs.items():
             self._read_on(run_id, [entry for name, entry in files.items() if name != _LEASE])
+
+    def any_before(self, run_id: str) -> bool:
+        """Whether a run is alive whose id comes before one."""
+        return any(run < run_id and lease.is_alive() for run, lease in self._leases.items())
 
     def holder(self, key: Key) -> str | None:
         """The run that has taken the video, None where none that is alive has."""

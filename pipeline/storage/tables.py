@@ -7,6 +7,7 @@ own clients for each vendor would each look elsewhere, so files are read through
 from __future__ import annotations
 
 import os
+import re
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -58,7 +59,10 @@ _CREDENTIALS = {
 
 
 def _reason(error: Exception, root: str) -> str:
-    return str(error).removeprefix(f"{root}: ").removeprefix("access refused: ")
+    """What the store itself says, where it says anything."""
+    line = str(error).removeprefix(f"{root}: ").removeprefix("access refused: ")
+    said = re.search(r"<Code>(.*?)</Code>(?:<Message>(.*?)</Message>)?", line)
+    return ": ".join(filter(None, said.groups())) if said else line
 
 
 def delta_options(root: str) -> dict[str, str]:

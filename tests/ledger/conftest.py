@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.ledger.cleaning import many_commits
 from tests.ledger.corpus import open_writer, write_video
+from tests.object_store import ObjectStore, object_store, used_here
 
 
 @pytest.fixture
@@ -25,3 +28,26 @@ def busy(tmp_path: Path) -> str:
     output = str(tmp_path / "o ü")
     many_commits(output)
     return output
+
+
+@pytest.fixture(scope="package")
+def server() -> Iterator[ObjectStore]:
+    """An S3-compatible server, which the environment names."""
+    with object_store() as store, used_here(store):
+        yield store
+
+
+@pytest.fixture
+def remote(server: ObjectStore) -> Iterator[str]:
+    """An output on the server that nobody has used."""
+    server.tell()
+    yield f"s3://tables/{uuid.uuid4().hex[:8]}/out put ü"
+    server.tell()
+
+
+@pytest.fixture(params=["disk", "store"])
+def anywhere(request, tmp_path: Path) -> str:
+    """An output that nobody has used, in a folder and on the server."""
+    if request.param == "store":
+        return request.getfixturevalue("remote")
+    return str(tmp_path / "out")

@@ -98,8 +98,8 @@ def assert_all_there(output: str) -> None:
         assert all(books.video_done(make_index(name).video_id, a.fingerprint) for a in ALL)
 
 
-def test_what_a_dead_run_had_whole_is_taken_over_once(tmp_path):
-    output = str(tmp_path / "o")
+def test_what_a_dead_run_had_whole_is_taken_over_once(anywhere):
+    output = anywhere
     abandoned(output)
     assert Ledger(output).table("frames").num_rows == 0
     assert has_left(output)
@@ -109,16 +109,16 @@ def test_what_a_dead_run_had_whole_is_taken_over_once(tmp_path):
     assert adopt(output, set()) == {}
 
 
-def test_the_journal_of_a_run_that_is_alive_is_its_own(tmp_path):
-    output = str(tmp_path / "o")
+def test_the_journal_of_a_run_that_is_alive_is_its_own(anywhere):
+    output = anywhere
     abandoned(output)
     assert adopt(output, {"dead"}) == {}
     assert journals(output) == ["dead"]
 
 
 @pytest.mark.parametrize("steps", range(7))
-def test_killed_within_a_commit(tmp_path, steps):
-    output = str(tmp_path / "o")
+def test_killed_within_a_commit(anywhere, steps):
+    output = anywhere
     abandoned(output, "first")
     from pipeline.ledger.commit import LedgerWriter
 
@@ -139,8 +139,8 @@ def _adopt(output: str) -> None:
     adopt(output, set())
 
 
-def test_two_take_over_at_once(tmp_path):
-    output = str(tmp_path / "o")
+def test_two_take_over_at_once(anywhere):
+    output = anywhere
     abandoned(output)
     context = multiprocessing.get_context("spawn")
     both = [context.Process(target=_adopt, args=(output,)) for _ in range(2)]
@@ -152,8 +152,8 @@ def test_two_take_over_at_once(tmp_path):
     assert_all_there(output)
 
 
-def test_a_run_that_was_taken_for_dead_loses_nothing(tmp_path):
-    output = str(tmp_path / "o")
+def test_a_run_that_was_taken_for_dead_loses_nothing(anywhere):
+    output = anywhere
     with open_writer(output, "slow") as writer:
         for name in ("a", "b"):
             writer.add_index(make_index(name))
@@ -167,8 +167,8 @@ def test_a_run_that_was_taken_for_dead_loses_nothing(tmp_path):
     assert Ledger(output).table("frames").num_rows == 50
 
 
-def test_a_collector_that_comes_back_goes_on_where_it_was(tmp_path):
-    output = str(tmp_path / "o")
+def test_a_collector_that_comes_back_goes_on_where_it_was(anywhere):
+    output = anywhere
     first, *rest = make_tasks("a")
     writer = open_writer(output, "run")
     writer.add_index(make_index("a"))
