@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.config import Config, load_config
-from pipeline.errors import EXIT_ABORTED, EXIT_FAILURES, EXIT_OK, FrameledgerError, UsageError
+from pipeline.errors import (
+    EXIT_ABORTED,
+    EXIT_FAILURES,
+    EXIT_OK,
+    FrameledgerError,
+    RunAborted,
+    UsageError,
+)
 from pipeline.summary import RunSummary, summarize
 
 if TYPE_CHECKING:
@@ -65,7 +72,7 @@ def run(
         stats.note(note)
     lease = Lease(job.output, job.run_id, ",".join(job.by_fingerprint()))
     watch = progress.watching(stats) if progress is not None else nullcontext()
-    with watch, closing(lease):
+    with watch, closing(lease), _stores_told():
         if Store(job.output).is_begun:
             # Before the books are read: nobody takes rows away that they speak of.
             lease.open()
@@ -98,6 +105,17 @@ def _work(job: Job, tracker: Tracker, first: Candidate, address: str | None) -> 
         from pipeline.engine.ray import run_ray
 
         run_ray(job, tracker, first, address)
+
+
+@contextmanager
+def _stores_told() -> Iterator[None]:
+    """A store that is away or refuses, as the end of the run."""
+    from pipeline.storage.objects import StoreError
+
+    try:
+        yield
+    except StoreError as error:
+        raise RunAborted(f"{error}; what was committed is kept: run this again") from error
 
 
 @contextmanager

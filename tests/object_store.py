@@ -62,9 +62,11 @@ class Wrapped:
             return self._count(environ, "503", self._say(start, "503 Slow Down", "SlowDown"))
         if rolls[2] < how.refuse:
             return self._say(start, "403 Forbidden", "InvalidAccessKeyId")
-        body = list(self.app(environ, start))
+        said: list[Any] = []
+        body = list(self.app(environ, lambda *answer: said.append(answer)))
         if rolls[3] < how.lose:
             return self._count(environ, "503", self._say(start, "503 Slow Down", "SlowDown"))
+        start(*said[-1])
         return self._count(environ, environ["REQUEST_METHOD"], body)
 
     def _say(self, start: Callable[..., Any], status: str, code: str) -> list[bytes]:
@@ -111,6 +113,9 @@ class ObjectStore:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
+    def make_bucket(self, bucket: str) -> None:
+        self._request("PUT", f"/{bucket}")
+
     def put(self, bucket: str, key: str, data: bytes | Path) -> None:
         body = data.read_bytes() if isinstance(data, Path) else data
         self._request("PUT", f"/{bucket}/{key}", body)
@@ -126,6 +131,14 @@ class ObjectStore:
     def figures(self) -> dict[str, dict[str, int]]:
         """ "BUCKET METHOD" (LIST apart from GET, answers with 503 as "503") -> requests, bytes."""
         return dict(json.loads(self._request("GET", CONTROL)))
+
+    def requests(self) -> dict[str, int]:
+        """Requests by method since the last word, answers with 503 among them."""
+        found: dict[str, int] = {}
+        for key, figure in self.figures().items():
+            kind = key.rpartition(" ")[2]
+            found[kind] = found.get(kind, 0) + figure["requests"]
+        return found
 
     def bytes_read(self, bucket: str) -> int:
         """Bytes of bodies sent for GET requests of objects."""
@@ -158,7 +171,7 @@ def object_store() -> Iterator[ObjectStore]:
         port = int(process.stdout.readline())
         store = ObjectStore(f"http://127.0.0.1:{port}", process)
         for bucket in BUCKETS:
-            store._request("PUT", f"/{bucket}")
+            store.make_bucket(bucket)
         store.tell()
         yield store
     finally:

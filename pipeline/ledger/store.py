@@ -32,7 +32,7 @@ _REFUSED_IN_URIS = _REFUSED + "#?"
 
 SPARE_BYTES = 64 * 2**10
 """Beside the rows of a commit: footers, the entry in the log."""
-CHECKPOINT_INTERVAL = "10"
+CHECKPOINT_INTERVAL = "5"
 """Commits between checkpoints of a log on a store, where every commit since the last one costs two
 requests of whoever opens the table. On a disk it is Delta's 100."""
 

@@ -40,8 +40,11 @@ def server() -> Iterator[ObjectStore]:
 @pytest.fixture
 def remote(server: ObjectStore) -> Iterator[str]:
     """An output on the server that nobody has used."""
+    # Of its own, since the server looks through all of a bucket for every listing.
+    bucket = f"tables-{uuid.uuid4().hex[:8]}"
+    server.make_bucket(bucket)
     server.tell()
-    yield f"s3://tables/{uuid.uuid4().hex[:8]}/out put ü"
+    yield f"s3://{bucket}/out put ü"
     server.tell()
 
 
