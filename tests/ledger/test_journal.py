@@ -116,7 +116,10 @@ def test_the_journal_of_a_run_that_is_alive_is_its_own(anywhere):
     assert journals(output) == ["dead"]
 
 
-@pytest.mark.parametrize("steps", range(7))
+KILLED_AT = [*(("disk", steps) for steps in range(7)), ("store", 0), ("store", 4)]
+
+
+@pytest.mark.parametrize(("anywhere", "steps"), KILLED_AT, indirect=["anywhere"])
 def test_killed_within_a_commit(anywhere, steps):
     output = anywhere
     abandoned(output, "first")
