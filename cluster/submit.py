@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     sys.stdout.flush()
     if record.get("error"):
         print(f"submit.py: {record['error']}", file=sys.stderr, flush=True)
-    print(PREFIX + json.dumps(record, default=str), flush=True)
+    print(PREFIX + json.dumps(record), flush=True)
     return int(record["exit_code"])
 
 

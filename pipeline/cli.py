@@ -71,8 +71,6 @@ def run_command(
     if engine not in (None, "ray", "local"):
         raise UsageError(f"--engine {engine}: choose ray or local")
     loaded = load_config(config, tuple(overrides or ()))
-    # Read when ray is imported, which only the engine does.
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _RAY_OF_DEATHS)
     summary = run(
         loaded,
         inputs or [],
@@ -247,6 +245,8 @@ def invoke(arguments: list[str] | None = None) -> tuple[int, str]:
     Returns its exit code and, where it ended on an error that is meant for the user, its line.
     """
     signal.signal(signal.SIGTERM, _stop)
+    # Read when ray is imported, which only the engine does.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _RAY_OF_DEATHS)
     try:
         code = app(arguments, standalone_mode=False)
     except FrameledgerError as error:

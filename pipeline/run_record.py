@@ -41,8 +41,12 @@ def record_in(output: str, run_id: str) -> dict[str, Any] | None:
         return None
     if not rows:
         return None
-    kept = {key: value for key, value in rows[0].items() if key not in _LEFT_OUT}
+    kept = {key: _plain(value) for key, value in rows[0].items() if key not in _LEFT_OUT}
     return {"output": output} | kept
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime.datetime) else value
 
 
 def last_record(text: str) -> dict[str, Any] | None:

@@ -32,6 +32,8 @@ def prepare_token(address: str | None) -> None:
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
         return
+    if _mode() not in ("", "token", "disabled"):  # Kubernetes' own tokens, say: Ray's to find.
+        return
     at = gcs_address(address)
     if at is None or probe_gcs(at) != "refused":
         return
@@ -48,15 +50,19 @@ def enable_token(cluster: str) -> str:
             f"{cluster} asks for a token, and there is none: set RAY_AUTH_TOKEN_PATH to a file "
             "that holds it (or RAY_AUTH_TOKEN to itself), and RAY_AUTH_MODE=token"
         )
-    mode = os.environ.get("RAY_AUTH_MODE", "")
-    if mode.lower() != "token":
-        if mode or "ray" in sys.modules:
-            raise UsageError(
-                f"{cluster} asks for a token: set RAY_AUTH_MODE=token "
-                f"(it is {mode or 'not set, and Ray is imported already'})"
-            )
+    mode = _mode()
+    if mode == "disabled" or (not mode and "ray" in sys.modules):
+        raise UsageError(
+            f"{cluster} asks for a token: set RAY_AUTH_MODE=token "
+            f"(it is {mode or 'not set, and Ray is imported already'})"
+        )
+    if not mode:
         os.environ["RAY_AUTH_MODE"] = "token"
     return token
+
+
+def _mode() -> str:
+    return os.environ.get("RAY_AUTH_MODE", "").lower()
 
 
 def refused(cluster: str) -> UsageError:

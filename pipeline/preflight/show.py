@@ -26,8 +26,11 @@ def print_checks(rows: list[Check]) -> int:
         table.add_row(
             Text(row.name), Text(row.state, style=_STYLES[row.state]), Text(row.found), Text(remedy)
         )
-    console = Console(width=None if sys.stdout.isatty() else WIDTH, soft_wrap=False)
-    console.print(table)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    with console.capture() as printed:
+        console.print(table)
+    for line in printed.get().splitlines():
+        print(line.rstrip())
     failed = sum(row.state == "failed" for row in rows)
     warned = sum(row.state == "warning" for row in rows)
     print(f"{'NOT READY' if failed else 'ready'}: {failed} failed, {warned} warnings")

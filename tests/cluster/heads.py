@@ -46,6 +46,7 @@ class Head:
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "RAY_TMPDIR": str(self.folder),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "PYTHONUNBUFFERED": "1",
             "HOME": str(self.folder / "home"),
             "PYTHONPATH": str(ROOT),
         }
@@ -72,9 +73,15 @@ class Head:
         self.processes.append(process)
 
     def join(self, *arguments: str, **environment: str) -> None:
-        """Add a node; it is there some seconds later."""
+        """Add a node, and wait until it is there."""
         store = () if any("object-store" in a for a in arguments) else (f"{STORE}={STORE_BYTES}",)
+        log = self.folder / f"start-{len(self.processes)}.log"
         self.ray(f"--address={self.gcs}", *store, *arguments, **environment)
+        until = time.monotonic() + START_S
+        while "Ray runtime started" not in log.read_text():
+            assert time.monotonic() < until, log.read_text()
+            assert self.processes[-1].poll() is None, log.read_text()
+            time.sleep(0.1)
 
     def end(self) -> None:
         for process in reversed(self.processes):
