@@ -32,6 +32,8 @@ _RAY_OF_DEATHS = (
 )
 """What Ray prints on stdout for each process that dies, in ten lines. The run replaces it, and says
 itself what became of the work."""
+# Read when ray is imported, which only the engine does.
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _RAY_OF_DEATHS)
 
 app = typer.Typer(
     name="frameledger",
@@ -245,8 +247,6 @@ def invoke(arguments: list[str] | None = None) -> tuple[int, str]:
     Returns its exit code and, where it ended on an error that is meant for the user, its line.
     """
     signal.signal(signal.SIGTERM, _stop)
-    # Read when ray is imported, which only the engine does.
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _RAY_OF_DEATHS)
     try:
         code = app(arguments, standalone_mode=False)
     except FrameledgerError as error:
