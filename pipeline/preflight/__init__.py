@@ -191,9 +191,10 @@ def _local_probe(root: str) -> Iterator[Probe]:
         for left in glob.glob(f"{glob.escape(path)}*"):
             os.unlink(left)
         folder = root
-        while not existed and folder.startswith(made):
-            os.rmdir(folder)
-            folder = os.path.dirname(folder)
+        with suppress(OSError):  # Somebody may have begun to use it.
+            while not existed and folder.startswith(made):
+                os.rmdir(folder)
+                folder = os.path.dirname(folder)
 
 
 @contextmanager
