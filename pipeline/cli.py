@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -11,6 +10,20 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from pipeline.cli_cluster import preflight_command, submit_command
+from pipeline.cli_options import (
+    AsOfOpt,
+    ConfigArg,
+    InputsArg,
+    JsonOpt,
+    LimitOpt,
+    OutputArg,
+    OutputOpt,
+    RetryOpt,
+    RunIdOpt,
+    SetOpt,
+    write_json,
+)
 from pipeline.errors import EXIT_ABORTED, EXIT_OK, EXIT_USAGE, FrameledgerError
 from pipeline.storage.objects import StoreError
 
@@ -20,6 +33,8 @@ _RAY_OF_DEATHS = (
 )
 """What Ray prints on stdout for each process that dies, in ten lines. The run replaces it, and says
 itself what became of the work."""
+# Read when ray is imported, which only the engine does.
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _RAY_OF_DEATHS)
 
 app = typer.Typer(
     name="frameledger",
@@ -30,33 +45,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-ConfigArg = Annotated[Path, typer.Argument(help="YAML file; configs/demo.yaml shows every key.")]
-InputsArg = Annotated[
-    list[str] | None,
-    typer.Argument(help="Files, folders (recursive), globs, or text lists of them."),
-]
-_TABLES = "Folder of the tables, or s3://BUCKET/PREFIX (gs://, az://)."
-OutputOpt = Annotated[str, typer.Option("--output", "-o", help=_TABLES)]
-SetOpt = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="KEY=VALUE over the configuration, as sampling.stride=4."),
-]
-LimitOpt = Annotated[
-    int | None, typer.Option(min=1, help="Take at most this many videos that need work.")
-]
-RetryOpt = Annotated[bool, typer.Option(help="Try again what earlier runs gave up.")]
-JsonOpt = Annotated[
-    Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")
-]
-AsOfOpt = Annotated[
-    str | None,
-    typer.Option(
-        "--as-of",
-        help="As it was at a time such as 2026-05-17T09:30:00 (UTC), or as a run left it.",
-    ),
-]
-OutputArg = Annotated[str, typer.Argument(help=_TABLES)]
 
 
 @app.command("run")
@@ -72,6 +60,7 @@ def run_command(
     limit: LimitOpt = None,
     retry_failed: RetryOpt = False,
     json_file: JsonOpt = None,
+    run_id: RunIdOpt = None,
 ) -> None:
     """Process what is due of the inputs and commit it to the tables in OUTPUT.
 
@@ -85,8 +74,6 @@ def run_command(
     if engine not in (None, "ray", "local"):
         raise UsageError(f"--engine {engine}: choose ray or local")
     loaded = load_config(config, tuple(overrides or ()))
-    # Read when ray is imported, which only the engine does.
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _RAY_OF_DEATHS)
     summary = run(
         loaded,
         inputs or [],
@@ -96,12 +83,13 @@ def run_command(
         limit=limit,
         retry_failed=retry_failed,
         progress=choose_progress(),
+        run_id=run_id,
     )
     from pipeline.report import print_summary
 
     print_summary(summary)
     if json_file is not None:
-        _write_json(json_file, summary.as_dict())
+        write_json(json_file, summary.as_dict())
     raise typer.Exit(summary.exit_code)
 
 
@@ -124,7 +112,7 @@ def plan_command(
     figures = plan(loaded, inputs or [], output, limit=limit, retry_failed=retry_failed)
     print_plan(figures)
     if json_file is not None:
-        _write_json(json_file, figures.as_dict())
+        write_json(json_file, figures.as_dict())
 
 
 @app.command("status")
@@ -243,14 +231,8 @@ def demo_command(
     raise typer.Exit(demo(output, videos or [], engine))
 
 
-def _write_json(path: Path, figures: dict[str, object]) -> None:
-    from pipeline.errors import UsageError
-
-    try:
-        path.write_text(json.dumps(figures, indent=2), encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"--json {path}: {error.strerror}") from None
-
+app.command("submit")(submit_command)
+app.command("preflight")(preflight_command)
 
 _INTERRUPTED = 130
 """What the command-line parser makes of a KeyboardInterrupt."""
@@ -260,17 +242,18 @@ def _stop(_signal: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def main() -> None:
-    """Entry point: errors meant for users become one line and an exit code."""
+def invoke(arguments: list[str] | None = None) -> tuple[int, str]:
+    """Run one command, of this process' own arguments where none are given.
+
+    Returns its exit code and, where it ended on an error that is meant for the user, its line.
+    """
     signal.signal(signal.SIGTERM, _stop)
     try:
-        code = app(standalone_mode=False)
+        code = app(arguments, standalone_mode=False)
     except FrameledgerError as error:
-        print(f"frameledger: {error}", file=sys.stderr)
-        code = error.exit_code
+        return error.exit_code, str(error)
     except StoreError as error:
-        print(f"frameledger: {error}", file=sys.stderr)
-        code = EXIT_ABORTED
+        return EXIT_ABORTED, str(error)
     except typer.Exit as leaving:
         code = leaving.exit_code
     except Exception as error:
@@ -278,8 +261,15 @@ def main() -> None:
         if show is None:
             raise
         show()
-        code = EXIT_USAGE
+        return EXIT_USAGE, ""
     if code == _INTERRUPTED:
-        print("frameledger: stopped; what was committed is kept", file=sys.stderr)
-        code = EXIT_ABORTED
-    sys.exit(code or EXIT_OK)
+        return EXIT_ABORTED, "stopped; what was committed is kept"
+    return code or EXIT_OK, ""
+
+
+def main() -> None:
+    """Entry point: errors meant for users become one line and an exit code."""
+    code, error = invoke()
+    if error:
+        print(f"frameledger: {error}", file=sys.stderr)
+    sys.exit(code)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
@@ -21,6 +19,7 @@ from pipeline.errors import (
     RunAborted,
     UsageError,
 )
+from pipeline.run_record import check_run_id, new_run_id
 from pipeline.summary import RunSummary, summarize
 
 if TYPE_CHECKING:
@@ -41,6 +40,7 @@ def run(
     limit: int | None = None,
     retry_failed: bool = False,
     progress: Progress | None = None,
+    run_id: str | None = None,
 ) -> RunSummary:
     """Process what is due of `inputs` and commit it to the tables in `output`.
 
@@ -56,6 +56,7 @@ def run(
         limit: take at most this many videos that need work.
         retry_failed: also try again what earlier runs gave up.
         progress: is shown the run's figures while it goes on.
+        run_id: the run's name in the table `runs`; one is made where none is given.
 
     Returns the summary. Raises a FrameledgerError with a message for the user where the run
     cannot begin or go on; a video that fails is a `failures` row, not an error.
@@ -65,7 +66,7 @@ def run(
     from pipeline.ledger.leases import Lease
     from pipeline.ledger.store import Store
 
-    job = make_job(config, str(output), engine)
+    job = make_job(config, str(output), engine, run_id)
     stats = RunStats()
     if job.config.decode.backend == "opencv":
         note = "decode.backend = opencv: frames are numbered as OpenCV delivers them, not exactly"
@@ -102,6 +103,9 @@ def _work(job: Job, tracker: Tracker, first: Candidate, address: str | None) -> 
 
         run_local(job, tracker, first)
     else:
+        from pipeline.engine.tokens import prepare_token
+
+        prepare_token(address)
         from pipeline.engine.ray import run_ray
 
         run_ray(job, tracker, first, address)
@@ -213,7 +217,9 @@ def _take_back_quarantined(job: Job, corpus: Corpus, limit: int | None, stats: R
     return bool(corpus.counts)
 
 
-def make_job(config: Config | str | Path, output: str, engine: str | None = None) -> Job:
+def make_job(
+    config: Config | str | Path, output: str, engine: str | None = None, run_id: str | None = None
+) -> Job:
     """The run's identity, with its models found and its output checked."""
     from pipeline.engine.job import Job, analyses_of
 
@@ -223,8 +229,7 @@ def make_job(config: Config | str | Path, output: str, engine: str | None = None
         chosen = config.engine.model_copy(update={"name": engine})
         config = config.model_copy(update={"engine": chosen})
     output = check_output(output)
-    now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%S")
-    return Job(f"{now}-{secrets.token_hex(3)}", config, output, analyses_of(config))
+    return Job(check_run_id(run_id or new_run_id()), config, output, analyses_of(config))
 
 
 def check_output(output: str) -> str:

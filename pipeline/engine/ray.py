@@ -10,7 +10,6 @@ driver --- plans, hands out shards, forwards references; touches no pixels and n
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import uuid
 from collections.abc import Iterator
@@ -25,20 +24,17 @@ from pipeline.engine.collect import Collector
 from pipeline.engine.collector_link import CollectorLink
 from pipeline.engine.driver import Driver
 from pipeline.engine.job import Job
+from pipeline.engine.joining import join
 from pipeline.engine.lanes import Lane
 from pipeline.engine.metrics import RunMetrics
 from pipeline.engine.roster import Models, Roster
-from pipeline.engine.sizing import Resources, Sizing, size
+from pipeline.engine.sizing import STORE_HEADROOM_BYTES, Resources, Sizing, size
 from pipeline.engine.stats import Ack
 from pipeline.engine.tracker import Report, Tracker
 from pipeline.engine.worker import AnalyzerGroup, Decoder, FusedWorker
-from pipeline.errors import ConfigError, RunAborted, UsageError
+from pipeline.errors import ConfigError, RunAborted
 from pipeline.records import ClipPixels, Parcel, ShardEnd, ShardTask, Source, VideoIndex
 from pipeline.resume import Candidate
-
-STORE_HEADROOM_BYTES = 128 * 2**20
-"""Object store beyond the pixels in flight: results, indexes, Ray's own objects."""
-
 
 AT_ONCE_ON_GPU = 2
 """Clips in an analyzer's hands: one is computed while the next is copied to the GPU."""
@@ -201,19 +197,7 @@ def connected(job: Job, address: str | None) -> Iterator[Resources]:
                 "include_dashboard": False,
                 "object_store_memory": plan.in_flight_bytes + STORE_HEADROOM_BYTES,
             }
-        _check_address(address)
-        # A driver under `uv run` would otherwise send its environment to every worker.
-        os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-        try:
-            ray.init(
-                address=address,
-                log_to_driver=False,
-                logging_level="ERROR",
-                configure_logging=True,
-                **options,
-            )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UsageError(f"--address {address}: no Ray to be had there: {error}") from None
+        join(address, **options)
     try:
         total, free = ray.cluster_resources(), ray.available_resources()
         # Others may be on this cluster; where nothing is free, their going is waited for.
@@ -223,18 +207,6 @@ def connected(job: Job, address: str | None) -> Iterator[Resources]:
     finally:
         if ours:
             ray.shutdown()
-
-
-def _check_address(address: str) -> None:
-    """Raise UsageError where nobody listens: Ray itself tries for minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdigit():
-        return
-    try:
-        with socket.create_connection((host, int(port)), timeout=10):
-            pass
-    except (OSError, OverflowError) as error:
-        raise UsageError(f"--address {address}: no Ray to be had there: {error}") from None
 
 
 def _check_room(job: Job, total: dict[str, float]) -> None:

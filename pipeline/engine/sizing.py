@@ -16,6 +16,8 @@ TIMES_WEIGHTS = 2
 R18 and CLIP B/32 (0.7 GB of files), 2.0 GB with Mask R-CNN R50-FPN in place of RT-DETR."""
 BASE_BYTES = 600 * 2**20
 """The driver, the collector and Ray's own daemons."""
+STORE_HEADROOM_BYTES = 128 * 2**20
+"""Object store beyond the pixels in flight: results, indexes, Ray's own objects."""
 
 
 @dataclass(frozen=True)
