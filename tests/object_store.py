@@ -137,7 +137,11 @@ class ObjectStore:
             self.endpoint + quoted,
             data=body,
             method=method,
-            headers={"Content-Type": "application/octet-stream"},
+            headers={
+                "Content-Type": "application/octet-stream",
+                # Of a user: what is there may not be overwritten by just anybody.
+                "Authorization": "AWS4-HMAC-SHA256 Credential=test/1/us-east-1/s3/aws4_request",
+            },
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
             return bytes(answer.read())

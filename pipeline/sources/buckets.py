@@ -51,7 +51,7 @@ def check(uri: str) -> None:
     if not names_bucket(uri):
         raise UsageError(f"input {uri}: {NO_BUCKET}")
     try:
-        if glob.has_magic(uri):
+        if is_pattern(uri):
             next(listed(plain_prefix(uri)[0]), None)
         elif find(uri) is None and next(listed(uri), None) is None:
             raise UsageError(f"input {uri}: {NOTHING}")
@@ -79,6 +79,11 @@ def walk(uri: str, left_out: dict[str, int]) -> Iterator[Stat | None]:
         if suffix in OTHER_VIDEO_SUFFIXES and not hidden:
             left_out[suffix] = left_out.get(suffix, 0) + 1
         yield found if suffix in VIDEO_SUFFIXES and not hidden else None
+
+
+def is_pattern(uri: str) -> bool:
+    """Whether its key has wildcards."""
+    return glob.has_magic(split(uri).key)
 
 
 def match(pattern: str) -> Iterator[Stat]:

@@ -232,7 +232,7 @@ def _expand_uri(
             raise found
         if found is not None:
             yield _source(found)
-        elif glob.has_magic(uri):
+        elif buckets.is_pattern(uri):
             yield from _matching(uri, map(_source, buckets.match(uri)))
         else:
             yield from _below(uri, where, discovery)

@@ -37,7 +37,7 @@ class Blocks:
         self.stamp = stamp
         self.size = size
         self._kept: OrderedDict[int, memoryview] = OrderedDict()
-        self._next = self._ahead = 0
+        self._next, self._ahead = -1, 1
         self._digest = hashlib.sha256()
         self._hashed = 0
         """Blocks that the digest has seen."""

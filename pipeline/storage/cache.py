@@ -35,6 +35,8 @@ AUTO_BYTES = 20 * 2**30
 """At most, and half of what is free."""
 _SPARE = 0.1
 """Share of the limit that is made free at once: looking through the folder takes a stat a file."""
+_WAIT_S = 0.02
+"""Between two looks at a block that another process fetches."""
 _FORGOTTEN_S = 86400.0
 """After so long, what an earlier boot of some machine has left is removed."""
 
@@ -199,7 +201,10 @@ class CachedBlocks(Blocks):
         """`_block` has."""
 
     def _block(self, number: int) -> memoryview:
-        fcntl.lockf(self._map, fcntl.LOCK_EX, 1, number)
+        # Asked for again and again: of threads of two processes that wait for each other's blocks
+        # the system would think that they wait for ever.
+        while not self._lock(number):
+            time.sleep(_WAIT_S)
         try:
             if self._has(number):
                 return memoryview(self._part(number, 0, BLOCK_BYTES))
@@ -208,6 +213,13 @@ class CachedBlocks(Blocks):
             return data
         finally:
             fcntl.lockf(self._map, fcntl.LOCK_UN, 1, number)
+
+    def _lock(self, number: int) -> bool:
+        try:
+            fcntl.lockf(self._map, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
 
     def _write(self, number: int, data: memoryview) -> None:
         at = number * BLOCK_BYTES
