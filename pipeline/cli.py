@@ -33,7 +33,7 @@ app = typer.Typer(
 ConfigArg = Annotated[Path, typer.Argument(help="YAML file; configs/demo.yaml shows every key.")]
 InputsArg = Annotated[
     list[str] | None,
-    typer.Argument(help="Files, folders (recursive), globs, or text lists of them."),
+    typer.Argument(help="Files, folders (recursive), globs, text lists; also s3://, gs://, az://."),
 ]
 OutputOpt = Annotated[str, typer.Option("--output", "-o", help="Folder of the tables.")]
 SetOpt = Annotated[

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -217,13 +218,14 @@ def test_with_ray_workers_share_the_cache(store, videos, corpus, expected, tmp_p
     )
     output = tmp_path / "out"
     store.tell(fail=0.05)
-    ended = subprocess.run(
-        [*COMMAND, "run", str(tmp_path / "config.yaml"), videos, "--output", str(output)],
-        env=os.environ | {"RAY_TMPDIR": "/tmp"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    with tempfile.TemporaryDirectory(prefix="fl-ray-", dir="/tmp") as short:
+        ended = subprocess.run(
+            [*COMMAND, "run", str(tmp_path / "config.yaml"), videos, "--output", str(output)],
+            env=os.environ | {"RAY_TMPDIR": short},
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
     assert ended.returncode == 3, ended.stderr
     assert_same(output, expected)
     assert store.bytes_read("corpus") <= 1.001 * size_of(corpus)

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 RETRIES = 10
 RETRY_S = 120.0
 """A request is tried again so often, and no longer than so: above it the store is down."""
-BACKOFF_BASE, LONGEST_PAUSE_S = 3.0, 5.0
-"""Each pause is drawn between the first (0.1 s) and so many times the last. With 2, the client's
-own default, ten tries were over in 2 s here, less than a store that throttles asks for."""
+FIRST_PAUSE_S, BACKOFF_BASE, LONGEST_PAUSE_S = 0.1, 3.0, 5.0
+"""Each pause is drawn between the first and so many times the last, up to the longest. With 2, the
+client's own default, ten tries were over in 2 s here, less than a store that throttles asks for."""
 TIMEOUT_S = 60.0
 """Of one request, its body included."""
 CONNECT_S = 10.0
@@ -81,6 +81,7 @@ def _bucket(kind: str, name: str, _endpoint: str) -> ObjectStore:
             "max_retries": RETRIES,
             "retry_timeout": timedelta(seconds=RETRY_S),
             "backoff": {
+                "init_backoff": timedelta(seconds=FIRST_PAUSE_S),
                 "base": BACKOFF_BASE,
                 "max_backoff": timedelta(seconds=LONGEST_PAUSE_S),
             },

@@ -214,6 +214,8 @@ def _line(text: str) -> str:
         return " ".join(f"{code[1]}: {code[2] or ''}".split()).rstrip(":")[:300]
     if "without LOCATION" in text:
         return "the bucket is in another region; set AWS_REGION"
+    if "invalid path" in text:
+        return f"a key that cannot be listed: {text.partition('invalid path: ')[2].splitlines()[0]}"
     status = re.search(r"status code: (\d+ ?[A-Za-z ]*)", text)
     if status:
         return status[1].strip()

@@ -153,6 +153,13 @@ def test_a_store_that_is_away_stops_the_run(root, monkeypatch):
         check_inputs([root])
 
 
+def test_a_key_that_the_client_cannot_list_is_named(store):
+    store.put("corpus", "odd//a.mp4", b"x")
+    with pytest.raises(RunAborted, match=r'a key that cannot be listed: Path "odd//a.mp4"'):
+        list(discover(["s3://corpus/odd"]))
+    store.delete("corpus", "odd//a.mp4")
+
+
 def test_what_is_there_passes(root, tmp_path):
     check_inputs([root, f"{root}/b.mp4", f"{root}/*.none", "s3://corpus", str(tmp_path)])
 

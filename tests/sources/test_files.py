@@ -1,6 +1,9 @@
 """Videos in a store, indexed and decoded in every way that the cache leaves: as local ones are."""
 
 import dataclasses
+import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +15,6 @@ from pipeline.sources import container
 from pipeline.sources.decode import decode_shard
 from pipeline.sources.discover import look
 from pipeline.sources.index import index_video
-from pipeline.sources.memory_cap import MemoryCap
 from pipeline.sources.plan import Grid, plan_video
 from pipeline.storage import blocks, cache
 from tests.sources.decoding import LIMITS, source_of
@@ -172,12 +174,30 @@ def test_a_store_that_fails_in_the_middle_is_no_end_of_a_file(store, small_block
     assert raised.value.systemic
 
 
-def test_what_a_client_takes_counts_for_no_video(store, stored, small_blocks, tmp_path):
-    """A cap that leaves the decoder less than one thread's stack: it is lifted for each request."""
+CAPPED = """
+import pickle, sys
+from pipeline.config import DecodeConfig
+from pipeline.sources.decode import decode_shard, load_decoder
+from pipeline.sources.memory_cap import MemoryCap
+from pipeline.storage import blocks
+
+blocks.BLOCK_BYTES = 2**16  # Several at once.
+task, config = pickle.load(sys.stdin.buffer)
+load_decoder(config)
+cap = MemoryCap(40 * 2**20)
+cap.begin()
+with cap.applied():
+    print(len(list(decode_shard(task, 1, config, "rgb24"))))
+"""
+
+
+def test_what_a_client_takes_counts_for_no_video(store, stored, tmp_path):
+    """In a process that has not asked a store before: the client's threads alone take more address
+    space than the cap leaves, and one that cannot start would end the process."""
     _, source = stored
     index = index_video(source, limits(tmp_path))
     task = plan_video(source, index, GRID)[0]
-    cap = MemoryCap(64 * 2**20)
-    cap.begin()
-    with cap.applied():
-        assert list(decode_shard(task, 1, limits(tmp_path / "none", cache=1), "rgb24"))
+    given = pickle.dumps((task, limits(tmp_path / "none", cache=1)))
+    command = [sys.executable, "-c", CAPPED]
+    ended = subprocess.run(command, input=given, capture_output=True, timeout=60)
+    assert (ended.returncode, ended.stdout.strip()) == (0, b"3"), ended.stderr.decode()
