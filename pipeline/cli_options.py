@@ -11,7 +11,7 @@ import typer
 ConfigArg = Annotated[Path, typer.Argument(help="YAML file; configs/demo.yaml shows every key.")]
 InputsArg = Annotated[
     list[str] | None,
-    typer.Argument(help="Files, folders (recursive), globs, or text lists of them."),
+    typer.Argument(help="Files, folders (recursive), globs, text lists; also s3://, gs://, az://."),
 ]
 _TABLES = "Folder of the tables, or s3://BUCKET/PREFIX (gs://, az://)."
 OutputOpt = Annotated[str, typer.Option("--output", "-o", help=_TABLES)]

@@ -115,6 +115,10 @@ class DecodeConfig(_Model):
     max_memory: Bytes | Literal["auto", "none"] = "auto"
     """Address space (Linux) that a decoding process may take beyond what it has when it begins with
     a video or a shard. auto: as memory.limit. Never in a process that uses a GPU."""
+    cache: Bytes | Auto = "auto"
+    """Of objects from a store, on each node's disk. auto: 20 GiB, or half of what is free."""
+    cache_folder: str | None = None
+    """Where a node keeps them; None: its folder for temporary files."""
 
 
 class ProbeConfig(_Model):

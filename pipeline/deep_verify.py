@@ -11,7 +11,6 @@ A file that is gone or has other bytes now is passed over, and counted.
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,8 +31,8 @@ from pipeline.ledger.analyses import RecordedAnalysis, newest_analyses
 from pipeline.ledger.audit import Finding
 from pipeline.ledger.reader import Ledger
 from pipeline.records import Analysis, Clip, ClipResult, Shard, ShardTask, Source, VideoIndex
-from pipeline.sources.discover import stamp_of
-from pipeline.sources.index import sha256_of
+from pipeline.sources.discover import look
+from pipeline.sources.files import opened
 from pipeline.sources.sampling import sampled_frames
 
 SAMPLE = 64
@@ -176,14 +175,20 @@ class _Deep:
         why = ""
         for row in rows:
             try:
-                status = os.stat(row["uri"])
-                if stamp_of(status) == row["stamp"] or sha256_of(row["uri"]) == video_id:
-                    return Source(row["uri"], stamp_of(status), status.st_size)
+                source = look(row["uri"])
+                if source.stamp == row["stamp"] or self._sha256(source) == video_id:
+                    return source
                 why = "the file has other bytes now"
             except OSError as error:
                 why = str(error.strerror)
+            except VideoError as error:
+                why = error.reason
         self._report.passed_over[rows[0]["uri"]] = why
         return None
+
+    def _sha256(self, source: Source) -> str:
+        with opened(source, "index", self._job.config.decode) as file:
+            return file.sha256()
 
     def _video(self, source: Source, video_id: str, frames: list[int]) -> None:
         self._report.videos += 1
@@ -193,7 +198,7 @@ class _Deep:
             self._find("videos", video_id, f"{source.uri} cannot be read any more: {error.reason}")
             return
         if index.video_id != video_id:
-            what = f"{source.uri} has other bytes, though its size and time are the same"
+            what = f"{source.uri} has other bytes, though its stamp is the same"
             self._find("videos", video_id, what)
             return
         for what in differences(self._ledger.index(video_id), index):

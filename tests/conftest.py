@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.object_store import ObjectStore, object_store
+
 # Deadlines say how busy the machine is, not whether the code is right.
 settings.register_profile("frameledger", deadline=None)
 settings.load_profile("frameledger")
@@ -46,6 +48,22 @@ def real_video(request) -> Path:
     if not path.exists():
         pytest.skip(f"the real video {request.param} is not here (../shared/videos)")
     return path
+
+
+@pytest.fixture(scope="session")
+def _server():
+    with object_store() as server:
+        yield server
+
+
+@pytest.fixture
+def store(_server, monkeypatch) -> ObjectStore:
+    """A store that behaves, with its figures at 0 and this process's environment set to it. What
+    tests put there stays: each has a prefix of its own."""
+    for name, value in _server.environment.items():
+        monkeypatch.setenv(name, value)
+    _server.tell()
+    return _server
 
 
 @pytest.fixture(scope="session")

@@ -150,7 +150,11 @@ class ObjectStore:
             self.endpoint + quoted,
             data=body,
             method=method,
-            headers={"Content-Type": "application/octet-stream"},
+            headers={
+                "Content-Type": "application/octet-stream",
+                # Of a user: what is there may not be overwritten by just anybody.
+                "Authorization": "AWS4-HMAC-SHA256 Credential=test/1/us-east-1/s3/aws4_request",
+            },
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
             return bytes(answer.read())
@@ -183,10 +187,10 @@ def object_store() -> Iterator[ObjectStore]:
 def used_here(store: ObjectStore) -> Iterator[None]:
     """This process's clients, and those of processes that it starts, are the server's."""
     from pipeline.ledger import folder
-    from pipeline.storage import objects, tables
+    from pipeline.storage import tables
 
     before = dict(os.environ)
-    kept = (folder._on_store, objects._bucket, tables.check_reachable)
+    kept = (folder._on_store, clients._bucket, tables.check_reachable)
     os.environ.update(store.environment)
     try:
         for cache in kept:

@@ -58,6 +58,16 @@ def make(
     return write_video(path, numbered(count, width, height), **settings)
 
 
+def make_large(
+    path: Path, count: int, *, width: int = WIDTH, height: int = HEIGHT, **settings: Any
+) -> Path:
+    """The same of noise, which takes all the bytes it can: 20 KB a frame of the default size."""
+    rng = np.random.default_rng(count)
+    frames = (rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(count))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_video(path, frames, options={"preset": "ultrafast"}, **settings)
+
+
 def uneven(count: int) -> dict[str, Any]:
     """Settings for a variable frame rate."""
     steps = [1 + (i * 7) % 5 for i in range(count)]

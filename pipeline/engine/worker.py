@@ -13,7 +13,6 @@ import psutil
 from pipeline.analyzers.base import Analyzer
 from pipeline.analyzers.device import is_device_lost
 from pipeline.engine.job import Job
-from pipeline.engine.memory_cap import MemoryCap, max_memory
 from pipeline.errors import DeviceLost, FrameledgerError, VideoError
 from pipeline.records import (
     ClipPixels,
@@ -28,6 +27,7 @@ from pipeline.records import (
 )
 from pipeline.sources.decode import BufferPool, decode_shard, load_decoder
 from pipeline.sources.index import index_video
+from pipeline.sources.memory_cap import MemoryCap, max_memory
 
 if TYPE_CHECKING:
     import pyarrow as pa

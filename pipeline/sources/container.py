@@ -1,14 +1,12 @@
-"""Opening a video file safely: local bytes only, known containers only, one stream by one rule."""
+"""Opening a video safely: its own bytes only, known containers only, one stream by one rule."""
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import VideoError, is_systemic
-from pipeline.records import Source
-from pipeline.sources.discover import stamp_of
+from pipeline.sources.files import VideoFile
 from pipeline.sources.limits import check_picture, refuse_large_pictures
 
 if TYPE_CHECKING:
@@ -26,6 +24,8 @@ SAFE_OPTIONS = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv",
 }
 _OPEN_TIMEOUT_S = 30.0
+_READ_BYTES = 2**18
+"""Asked of a file object at once: each time costs a call into Python."""
 
 
 HEADER_TELLS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
@@ -34,7 +34,7 @@ HEADER_TELLS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 
 @contextmanager
 def open_for_packets(
-    source: Source, stage: str, limits: DecodeConfig
+    file: VideoFile, stage: str, limits: DecodeConfig
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
     """As `open_video`, in a tenth of the time where the packets alone say what is to be known.
 
@@ -43,22 +43,21 @@ def open_for_packets(
     given wrong ones, and of several video streams another may be thought the best: those files
     are opened in full.
     """
-    check_unchanged(source, stage)
-    with _opened(source, stage, limits, {"skip_frame": "all"}) as container:
+    with _opened(file, stage, limits, {"skip_frame": "all"}) as container:
         if container.format.name in HEADER_TELLS and len(container.streams.video) == 1:
             stream = _choose(container, stage, limits)
             stream.codec_context.skip_frame = "DEFAULT"
             yield container, stream
             return
-    with open_video(source, stage, limits) as found:
+    with open_video(file, stage, limits) as found:
         yield found
 
 
 @contextmanager
 def open_video(
-    source: Source, stage: str, limits: DecodeConfig
+    file: VideoFile, stage: str, limits: DecodeConfig
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Container and chosen video stream of a local file, closed on leaving.
+    """Container and chosen video stream of a file, closed on leaving.
 
     The stream is FFmpeg's "best" one (`av_find_best_stream`: the default disposition, then the
     highest bit rate), pictures attached as covers left out. Raises VideoError (with `stage`) for
@@ -66,28 +65,30 @@ def open_video(
     or too large a picture; errors of FFmpeg inside the `with` block become VideoErrors as well,
     except that memory which is not to be had stays a MemoryError.
     """
-    check_unchanged(source, stage)
-    with _opened(source, stage, limits, {}) as container:
+    with _opened(file, stage, limits, {}) as container:
         yield container, _choose(container, stage, limits)
 
 
 @contextmanager
 def _opened(
-    source: Source, stage: str, limits: DecodeConfig, more: dict[str, str]
+    file: VideoFile, stage: str, limits: DecodeConfig, more: dict[str, str]
 ) -> Iterator[InputContainer]:
     import av
     from av.error import FFmpegError
 
     try:
-        # "file:" keeps FFmpeg from reading a protocol into a name such as `concat:a.mp4`.
-        with av.open(
-            "file:" + source.uri,
-            # On opening, FFmpeg decodes the first frames.
-            options=SAFE_OPTIONS | more | {"max_pixels": str(limits.max_pixels)},
-            timeout=(_OPEN_TIMEOUT_S, _OPEN_TIMEOUT_S),
-            **_lenient_metadata(),
-        ) as container:
-            yield container
+        with file.for_ffmpeg() as name:
+            # A store takes the time that it takes; its client gives up by itself.
+            wait_s = _OPEN_TIMEOUT_S if isinstance(name, str) else None
+            with av.open(
+                name,
+                # On opening, FFmpeg decodes the first frames.
+                options=SAFE_OPTIONS | more | {"max_pixels": str(limits.max_pixels)},
+                timeout=(wait_s, wait_s),
+                buffer_size=_READ_BYTES,
+                **_lenient_metadata(),
+            ) as container:
+                yield container
     except MemoryError:
         raise
     except FFmpegError as error:
@@ -102,34 +103,6 @@ def _lenient_metadata() -> dict[str, Any]:
     import av
 
     return {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-
-
-@contextmanager
-def consistent(source: Source, stage: str) -> Iterator[None]:
-    """What is read of a file that changes meanwhile belongs to no version of it.
-
-    Raises VideoError where the file at the end is not the one that was discovered; that is also
-    the reason given for whatever else went wrong then. A file that is replaced by another under
-    its name while it is open is still read whole, but named by what it no longer is.
-    """
-    try:
-        yield
-    except (VideoError, OSError) as error:
-        check_unchanged(source, stage)
-        if isinstance(error, OSError):
-            raise VideoError(stage, str(error.strerror or error)) from None
-        raise
-    check_unchanged(source, stage)
-
-
-def check_unchanged(source: Source, stage: str) -> None:
-    """Raise VideoError where the file is gone or is not the one that was discovered."""
-    try:
-        now = stamp_of(os.stat(source.uri))
-    except OSError as error:
-        raise VideoError(stage, str(error.strerror), is_systemic(error)) from None
-    if now != source.stamp:
-        raise VideoError(stage, "the file changed during the run")
 
 
 def _choose(container: InputContainer, stage: str, limits: DecodeConfig) -> VideoStream:

@@ -10,8 +10,16 @@ from itertools import chain
 import numpy as np
 
 from pipeline.config import DecodeConfig
-from pipeline.records import Clip, ClipPixels, PixelFormat, Pixels, ShardEnd, ShardTask
-from pipeline.sources.container import consistent
+from pipeline.records import (
+    Clip,
+    ClipPixels,
+    PixelFormat,
+    Pixels,
+    ShardEnd,
+    ShardTask,
+    VideoIndex,
+)
+from pipeline.sources.files import VideoFile, opened
 from pipeline.sources.frames import DecodeNotes, frames_opencv, frames_pyav, import_cv2
 from pipeline.sources.limits import memory_errors
 from pipeline.sources.pictures import Layout, Picture
@@ -70,14 +78,15 @@ def decode_shard(
     `config` is met, or the file changes meanwhile.
     """
     notes = DecodeNotes()
-    frames = chain.from_iterable(
-        _frames(task, first, stop, config, wanted, notes) for first, stop in _wanted_runs(task)
-    )
     started = time.perf_counter()
     spent_s = 0.0
     seen = np.zeros(len(task.sampled), dtype=bool)
     # Clips that have gone out are dropped by the collector where no end follows them.
-    with consistent(task.source, "decode"), memory_errors("decode", config):
+    with opened(task.source, "decode", config) as file, memory_errors("decode", config):
+        frames = chain.from_iterable(
+            _frames(file, task.index, first, stop, config, wanted, notes)
+            for first, stop in _wanted_runs(task)
+        )
         for clip_pixels in _fill(task, attempt, frames, seen, pool or BufferPool()):
             now = time.perf_counter()
             clip_s, spent_s = now - started, spent_s + now - started
@@ -97,17 +106,17 @@ def decode_shard(
 
 
 def _frames(
-    task: ShardTask,
+    file: VideoFile,
+    index: VideoIndex,
     first: int,
     stop: int,
     config: DecodeConfig,
     wanted: PixelFormat,
     notes: DecodeNotes,
 ) -> Iterator[tuple[int, Picture]]:
-    source, index = task.source, task.index
     if config.backend == "opencv":
-        return frames_opencv(source, index, first, stop, config=config, notes=notes)
-    return frames_pyav(source, index, first, stop, wanted=wanted, config=config, notes=notes)
+        return frames_opencv(file, index, first, stop, config=config, notes=notes)
+    return frames_pyav(file, index, first, stop, wanted=wanted, config=config, notes=notes)
 
 
 def _wanted_runs(task: ShardTask) -> list[tuple[int, int]]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.errors import VideoError
-from pipeline.records import PixelFormat, Source, VideoIndex
-from pipeline.sources.container import SAFE_OPTIONS, check_unchanged, open_video
+from pipeline.records import PixelFormat, VideoIndex
+from pipeline.sources.container import SAFE_OPTIONS, open_video
+from pipeline.sources.files import VideoFile
 from pipeline.sources.limits import above, check_picture
 from pipeline.sources.pictures import AvPicture, CvPicture, Picture
 
@@ -41,7 +42,7 @@ class DecodeNotes:
 
 
 def frames_pyav(
-    source: Source,
+    file: VideoFile,
     index: VideoIndex,
     first: int,
     stop: int,
@@ -62,7 +63,7 @@ def frames_pyav(
     threads = config.threads
     for keyframe in _starting_points(index, first):
         # A new container for each try: after a failed seek a demuxer may stand anywhere.
-        with open_video(source, "decode", config) as (container, stream):
+        with open_video(file, "decode", config) as (container, stream):
             if stream.index != index.stream_index:
                 raise VideoError("decode", "the file's streams are not those of the index")
             stream.codec_context.thread_count = threads
@@ -172,7 +173,7 @@ def _by_pts(
 
 
 def frames_opencv(
-    source: Source,
+    file: VideoFile,
     index: VideoIndex,
     first: int,
     stop: int,
@@ -187,11 +188,11 @@ def frames_opencv(
     not matter; a count that disagrees with the index at the end of the video is reported.
     """
     cv2 = import_cv2()
-    check_unchanged(source, "decode")
+    path = file.path()
     # Read by OpenCV's FFmpeg at each opening; see sources.container for why.
     options = {**SAFE_OPTIONS, "threads": str(config.threads)}
     os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "|".join(map(";".join, options.items()))
-    capture = cv2.VideoCapture(source.uri, cv2.CAP_FFMPEG)
+    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
     try:
         if not capture.isOpened():
             raise VideoError("decode", "OpenCV cannot open the file")

@@ -8,7 +8,6 @@ pts, whatever order they are stored in. Where pts do not tell, a frame is what a
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,8 @@ import numpy as np
 
 from pipeline.errors import VideoError
 from pipeline.records import Source, VideoIndex
-from pipeline.sources.container import HEADER_TELLS, consistent, open_for_packets, open_video
+from pipeline.sources.container import HEADER_TELLS, open_for_packets, open_video
+from pipeline.sources.files import VideoFile, opened
 from pipeline.sources.limits import check_duration, check_frames, check_picture, memory_errors
 from pipeline.sources.truncation import missing_bytes
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 NO_PTS = -(2**63)
 """FFmpeg's AV_NOPTS_VALUE: no time."""
-_HASH_BLOCK_BYTES = 2**20
 _WITHOUT_PTS = ("avi",)
 """Containers that store no pts: FFmpeg counts packets in storage order, and with B-frames a packet
 then has the pts of another frame."""
@@ -53,16 +52,17 @@ def index_video(source: Source, limits: DecodeConfig) -> VideoIndex:
     Raises VideoError("index", reason) for whatever is not a readable video, and where the file
     changes meanwhile.
     """
-    with consistent(source, "index"), memory_errors("index", limits):
-        return _index(source, limits)
+    with opened(source, "index", limits) as file, memory_errors("index", limits):
+        file.fetch()
+        return _index(file, limits)
 
 
-def _index(source: Source, limits: DecodeConfig) -> VideoIndex:
+def _index(file: VideoFile, limits: DecodeConfig) -> VideoIndex:
     import av
 
     pts, dts, is_key = array("q"), array("q"), bytearray()
     first: VideoFrame | None = None
-    with open_for_packets(source, "index", limits) as (container, stream):
+    with open_for_packets(file, "index", limits) as (container, stream):
         context = stream.codec_context
         context.thread_count = 1
         for packet in container.demux(stream):
@@ -96,7 +96,7 @@ def _index(source: Source, limits: DecodeConfig) -> VideoIndex:
         else:
             rate = stream.average_rate
             step = float(1 / (rate * time_base)) if rate else 1.0
-            ordered, keyframes, damage = _by_decoding(source, step, limits)
+            ordered, keyframes, damage = _by_decoding(file, step, limits)
             exact = fields and bool(np.all(ordered[1:] > ordered[:-1]))
             exact = exact and bool(np.isin(ordered, pts).all())
         span = (int(ordered.max()) - int(ordered.min())) * time_base
@@ -105,14 +105,14 @@ def _index(source: Source, limits: DecodeConfig) -> VideoIndex:
         width, height = first.width, first.height
         if rotation % 180:
             width, height = height, width
-        lost = missing_bytes(source.uri, container.format.name)
+        lost = missing_bytes(file, container.format.name)
         if lost:
             damage = f"the file ends {lost:,} bytes before its container does"
             if container.format.name in HEADER_TELLS and container.duration:
                 promised = container.duration / av.time_base
                 damage += f", at {float(span):.2f} s of {promised:.2f} s"
         return VideoIndex(
-            video_id=sha256_of(source.uri),
+            video_id=file.sha256(),
             pts=ordered,
             keyframes=keyframes,
             time_base=time_base,
@@ -177,14 +177,14 @@ def presentation_order(pts: ArrayLike, is_key: ArrayLike) -> tuple[np.ndarray, n
 
 
 def _by_decoding(
-    source: Source, step: float, limits: DecodeConfig
+    file: VideoFile, step: float, limits: DecodeConfig
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """(pts of all frames that the decoder delivers, keyframes, what it could not decode)."""
     from pipeline.sources.frames import DecodeNotes, decoded
 
     notes = DecodeNotes()
     pts, is_key = array("q"), bytearray()
-    with open_video(source, "index", limits) as (container, stream):
+    with open_video(file, "index", limits) as (container, stream):
         stream.codec_context.thread_count = 1
         for frame in decoded(container.demux(stream), "index", limits, notes):
             pts.append(NO_PTS if frame.pts is None else frame.pts)
@@ -227,19 +227,6 @@ def filled(pts: ArrayLike, step: float) -> np.ndarray:
 def quarter_turns(rotation: float) -> int:
     """Counter-clockwise degrees of a display matrix to quarter turns 0..3, to the nearest."""
     return round(rotation / 90) % 4
-
-
-def sha256_of(path: str) -> str:
-    """Hex sha256 of a file's bytes, read in blocks.
-
-    A pass of its own: demuxing through a Python file object to hash the same read costs more than
-    reading the pages again from the cache (sha256 runs at 1.8 GB/s here).
-    """
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_HASH_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def is_mirrored(frame: VideoFrame) -> bool:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 from typing import BinaryIO
 
+from pipeline.sources.files import VideoFile
 
-def missing_bytes(path: str, container: str) -> int:
-    """Bytes that a local file lacks of what its container says; 0 where it is whole or nobody says.
+
+def missing_bytes(video: VideoFile, container: str) -> int:
+    """Bytes that a file lacks of what its container says; 0 where it is whole or nobody says.
 
     Args:
         container: FFmpeg's name of the format.
@@ -20,8 +23,8 @@ def missing_bytes(path: str, container: str) -> int:
     expected_end = _END.get(container)
     if expected_end is None:
         return 0
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    with closing(video.bytes()) as file:
+        size = file.seek(0, os.SEEK_END)
         return max(0, expected_end(file, size) - size)
 
 

@@ -1,33 +1,24 @@
-"""Objects of a store: read, written once, listed as a stream. One client a bucket and process.
+"""Objects of a store: read, written once, listed as a stream.
 
 Retries are the client's own: server errors, throttling and lost connections are tried again with
-exponential backoff and jitter. Credentials, region and endpoint come from the environment, as the
-vendors' own tools read them (AWS_*, GOOGLE_*, AZURE_*; for S3 also profiles, where boto3 is
-installed).
+exponential backoff and jitter, and a body that breaks off goes on from where it did.
 """
 
 from __future__ import annotations
 
-import os
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import UsageError
+from pipeline.storage.clients import bucket
 from pipeline.storage.uris import Place, split
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-RETRIES = 10
-RETRY_S = 120.0
-"""A request is tried again so often, and no longer than so: above it the store is down."""
-TIMEOUT_S = 60.0
-"""Of one request, its body included."""
 _LIST_CHUNK = 1000
 """Keys that a store lists at once."""
 
@@ -35,9 +26,38 @@ _LIST_CHUNK = 1000
 class StoreError(OSError):
     """A store that is away, refuses or fails; one line that names the URI."""
 
+    code = errno.EIO
+    """As of a disk: what is said of one object would likely be said of the next."""
+
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(self.code, reason, uri)
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.filename, self.strerror))
+
 
 class StoreRefused(StoreError):
     """It does not accept the credentials, or they do not allow this: no try will mend it."""
+
+    code = errno.EACCES
+
+
+class NoBucket(StoreError):
+    """There is no such bucket or container, or not in this region."""
+
+    code = errno.ENODEV
+
+
+class ObjectChanged(StoreError):
+    """It is not the version any more that was asked for."""
+
+    code = 0
+
+    def __init__(self, uri: str, reason: str = "the file changed during the run") -> None:
+        super().__init__(uri, reason)
 
 
 @dataclass(frozen=True)
@@ -47,7 +67,7 @@ class Stat:
     uri: str
     size_bytes: int
     stamp: str
-    """Differs when the bytes may differ: the size with the version, else the ETag."""
+    """`size:ETag`: differs when the bytes may differ. Where a store has no ETags, the time."""
     modified_s: float
     """Seconds since 1970 by the store's clock."""
 
@@ -56,7 +76,7 @@ def stat(uri: str) -> Stat:
     """Raises FileNotFoundError, StoreError."""
     place = split(uri)
     with explained(uri):
-        return _stat(place, _obstore().head(_bucket(place.kind, place.bucket), place.key))
+        return _stat(place, _obstore().head(bucket(place.kind, place.bucket), place.key))
 
 
 def listed(uri: str) -> Iterator[Stat]:
@@ -64,7 +84,7 @@ def listed(uri: str) -> Iterator[Stat]:
     place = split(uri)
     prefix = place.key + "/" if place.key else None
     with explained(uri):
-        pages = _obstore().list(_bucket(place.kind, place.bucket), prefix, chunk_size=_LIST_CHUNK)
+        pages = _obstore().list(bucket(place.kind, place.bucket), prefix, chunk_size=_LIST_CHUNK)
         for page in pages:
             for meta in page:
                 yield _stat(place, meta)
@@ -74,22 +94,50 @@ def read(uri: str) -> bytes:
     """A whole object. Raises FileNotFoundError, StoreError."""
     place = split(uri)
     with explained(uri):
-        return bytes(_obstore().get(_bucket(place.kind, place.bucket), place.key).bytes())
+        return bytes(_obstore().get(bucket(place.kind, place.bucket), place.key).bytes())
 
 
 def read_range(uri: str, start: int, stop: int) -> bytes:
     """Bytes [start, stop) of an object. Raises FileNotFoundError, StoreError."""
     place = split(uri)
     with explained(uri):
-        store = _bucket(place.kind, place.bucket)
+        store = bucket(place.kind, place.bucket)
         return bytes(_obstore().get_range(store, place.key, start=start, end=stop))
+
+
+def read_version(uri: str, stamp: str, start: int, stop: int) -> memoryview:
+    """Bytes [start, stop) of the object while it is what `stamp` says; not empty.
+
+    The store compares on its side (If-Match), so that reading costs no request beyond its own.
+
+    Raises ObjectChanged where it is another by now, FileNotFoundError, StoreError.
+    """
+    from obstore.exceptions import PreconditionError
+
+    place = split(uri)
+    options: dict[str, Any] = {"range": (start, stop)}
+    tag = stamp.partition(":")[2]
+    if not tag.startswith(("W/", _BY_TIME)):
+        options["if_match"] = f'"{tag}"'
+    try:
+        with explained(uri):
+            store = bucket(place.kind, place.bucket)
+            found = _obstore().get(store, place.key, options=options)
+            if _stat(place, found.meta).stamp != stamp:
+                raise ObjectChanged(uri)
+            data = memoryview(found.bytes())
+    except PreconditionError:
+        raise ObjectChanged(uri) from None
+    if len(data) != stop - start:
+        raise StoreError(uri, f"sent {len(data)} bytes for {stop - start}")
+    return data
 
 
 def read_from(uri: str, start: int) -> bytes:
     """An object from byte `start`, which it has, to its end. Raises as `read`."""
     place = split(uri)
     with explained(uri):
-        store, options = _bucket(place.kind, place.bucket), {"range": {"offset": start}}
+        store, options = bucket(place.kind, place.bucket), {"range": {"offset": start}}
         return bytes(_obstore().get(store, place.key, options=options).bytes())
 
 
@@ -97,7 +145,7 @@ def read_tail(uri: str, nbytes: int) -> tuple[bytes, int]:
     """(its last `nbytes` or all of it, its size): one request. Raises as `read`."""
     place = split(uri)
     with explained(uri):
-        store = _bucket(place.kind, place.bucket)
+        store = bucket(place.kind, place.bucket)
         if place.kind == "az":  # Which knows no ranges that count from the end.
             size = int(_obstore().head(store, place.key)["size"])
             start = max(0, size - nbytes)
@@ -111,7 +159,7 @@ def folders(uri: str) -> list[str]:
     """Names of what lies directly below `uri` and has objects below itself: one request."""
     place = split(uri)
     with explained(uri):
-        return list_folders(_bucket(place.kind, place.bucket), place.key)
+        return list_folders(bucket(place.kind, place.bucket), place.key)
 
 
 def list_folders(store: ObjectStore, key: str) -> list[str]:
@@ -124,7 +172,7 @@ def write(uri: str, data: bytes) -> None:
     """Put an object, over what is there. Raises StoreError."""
     place = split(uri)
     with explained(uri):
-        _obstore().put(_bucket(place.kind, place.bucket), place.key, data)
+        _obstore().put(bucket(place.kind, place.bucket), place.key, data)
 
 
 def write_new(uri: str, data: bytes) -> bool:
@@ -138,7 +186,7 @@ def write_new(uri: str, data: bytes) -> bool:
     place = split(uri)
     try:
         with explained(uri):
-            _obstore().put(_bucket(place.kind, place.bucket), place.key, data, mode="create")
+            _obstore().put(bucket(place.kind, place.bucket), place.key, data, mode="create")
     except (AlreadyExistsError, PreconditionError):
         return False
     return True
@@ -149,16 +197,16 @@ def remove(uris: list[str]) -> None:
     by_bucket: dict[tuple[str, str], list[str]] = {}
     for place in map(split, uris):
         by_bucket.setdefault((place.kind, place.bucket), []).append(place.key)
-    for (kind, bucket), keys in by_bucket.items():
-        with explained(f"{kind}://{bucket}"):
-            _obstore().delete(_bucket(kind, bucket), keys)
+    for (kind, name), keys in by_bucket.items():
+        with explained(f"{kind}://{name}"):
+            _obstore().delete(bucket(kind, name), keys)
 
 
 @contextmanager
 def explained(uri: str) -> Iterator[None]:
-    """Errors of the client as FileNotFoundError, StoreRefused or StoreError, in one line.
+    """Errors of the client as FileNotFoundError or a StoreError, in one line.
 
-    That a conditional write was not made is no error to explain, and passes as it is.
+    That a conditional request was not done is no error to explain, and passes as it is.
     """
     from obstore.exceptions import (
         AlreadyExistsError,
@@ -171,17 +219,19 @@ def explained(uri: str) -> Iterator[None]:
 
     try:
         yield
-    except (AlreadyExistsError, PreconditionError):
+    except (AlreadyExistsError, PreconditionError, StoreError):
         raise
-    except (NotFoundError, FileNotFoundError):
-        raise FileNotFoundError(2, "no such object", uri) from None
-    except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
-        raise StoreRefused(f"{uri}: access refused: {_line(error)}") from None
     except (BaseError, OSError) as error:
-        line = _line(error)
-        if is_refusal(line):
-            raise StoreRefused(f"{uri}: access refused: {line}") from None
-        raise StoreError(f"{uri}: {line}") from None
+        text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # The colours of delta-rs.
+        if any(code in text for code in _NO_BUCKET):
+            place = split(uri)
+            raise NoBucket(f"{place.kind}://{place.bucket}", "no such bucket") from None
+        if isinstance(error, (NotFoundError, FileNotFoundError)):
+            raise FileNotFoundError(errno.ENOENT, "no such object", uri) from None
+        refused = (PermissionDeniedError, UnauthenticatedError, PermissionError)
+        if isinstance(error, refused) or is_refusal(text):
+            raise StoreRefused(uri, f"access refused: {_line(text)}") from None
+        raise StoreError(uri, _line(text)) from None
 
 
 def is_refusal(text: str) -> bool:
@@ -189,103 +239,50 @@ def is_refusal(text: str) -> bool:
     return any(word in text for word in _REFUSALS)
 
 
+_NO_BUCKET = ("<Code>NoSuchBucket<", "<Code>ContainerNotFound<", '"NoSuchBucket"')
 _REFUSALS = (
     *("lacked the necessary privileges", "not authorized", "loading credentials"),
     *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"),
-    *("403 Forbidden", "401 Unauthorized", "169.254.169.254"),
+    *("403 Forbidden", "401 Unauthorized", "/latest/api/token", "/computeMetadata/"),
+    "/metadata/identity/",
 )
-"""How a store, or the lack of any credentials (a machine's own service that is not there), tells
-that it will not have us."""
+"""How a store, or a machine's own service that has no credentials for it, tells that it will not
+have us."""
 
 
-def _line(error: BaseException) -> str:
-    """The first line: what follows repeats it for programmers."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # The colours of delta-rs.
-    return " ".join(text.split("Debug source:")[0].split())[:300] or type(error).__name__
+def _line(text: str) -> str:
+    """What a client's error comes to: the store's own code and message, or the status, or how the
+    connection failed; without addresses and times, which differ from one object to the next."""
+    code = re.search(r"<Code>(.*?)</Code>(?:\s*<Message>(.*?)</Message>)?", text, re.DOTALL)
+    if code:
+        return " ".join(f"{code[1]}: {code[2] or ''}".split()).rstrip(":")[:300]
+    if "without LOCATION" in text:
+        return "the bucket is in another region; set AWS_REGION"
+    if "invalid path" in text:
+        return f"a key that cannot be listed: {text.partition('invalid path: ')[2].splitlines()[0]}"
+    status = re.search(r"status code: (\d+ ?[A-Za-z ]*)", text)
+    if status:
+        return status[1].strip()
+    if "Error performing" in text and "HTTP error" in text:
+        tries = re.search(r"after (\d+) retries", text)
+        how = text.rpartition("HTTP error:")[2].split("\n")[0].strip()
+        return f"cannot be reached: {how}" + (f" ({tries[0]})" if tries else "")
+    return " ".join(text.split("Debug source:")[0].split())[:300]
+
+
+_BY_TIME = "@"
 
 
 def _stat(place: Place, meta: Any) -> Stat:
     size = int(meta["size"])
-    tag = meta.get("version") or meta.get("e_tag") or str(meta["last_modified"].timestamp())
-    return Stat(
-        uri=Place(place.kind, place.bucket, meta["path"]).uri,
-        size_bytes=size,
-        stamp=f"{size}:{tag.strip(chr(34))}",
-        modified_s=meta["last_modified"].timestamp(),
-    )
+    modified_s = meta["last_modified"].timestamp()
+    # Not the version: listings do not have it.
+    tag = (meta.get("e_tag") or "").strip('"') or f"{_BY_TIME}{modified_s}"
+    uri = Place(place.kind, place.bucket, meta["path"]).uri
+    return Stat(uri, size, f"{size}:{tag}", modified_s)
 
 
 def _obstore() -> Any:
     import obstore
 
     return obstore
-
-
-@lru_cache(maxsize=64)
-def _bucket(kind: str, bucket: str) -> ObjectStore:
-    """The client of a bucket, with its connections."""
-    return open_bucket(kind, bucket, RETRIES, RETRY_S, TIMEOUT_S)
-
-
-def open_bucket(
-    kind: str, bucket: str, retries: int, retry_s: float, timeout_s: float
-) -> ObjectStore:
-    """A new client. Raises UsageError where the environment does not tell enough to make one."""
-    from obstore.store import AzureStore, GCSStore, S3Store
-
-    more: dict[str, Any] = {
-        "client_options": client_options(kind, timeout_s),
-        "retry_config": {"max_retries": retries, "retry_timeout": timedelta(seconds=retry_s)},
-    }
-    try:
-        if kind == "s3":
-            provider = _profile()
-            if provider is not None:
-                more["credential_provider"] = provider
-            return S3Store(bucket, **more)
-        if kind == "gs":
-            return GCSStore(bucket, **more)
-        return AzureStore(bucket, **more)
-    except Exception as error:  # Each vendor's client has errors of its own for what it is set to.
-        raise UsageError(f"{kind}://{bucket}: cannot open the store: {_line(error)}") from None
-
-
-def client_options(kind: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
-    """How requests are made; plain HTTP only where the environment names such an endpoint."""
-    return {
-        "timeout": timedelta(seconds=timeout_s),
-        "connect_timeout": timedelta(seconds=min(10.0, timeout_s)),
-        "allow_http": endpoint(kind).startswith("http://"),
-    }
-
-
-def endpoint(kind: str) -> str:
-    """The endpoint that the environment names in place of the vendor's own, "" for none."""
-    names = {
-        "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
-        "gs": ("GOOGLE_BASE_URL",),
-        "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
-    }
-    return next((os.environ[name] for name in names[kind] if os.environ.get(name)), "")
-
-
-def _profile() -> Any:
-    """Credentials of a profile (files below ~/.aws, single sign-on), which the client itself does
-    not read; None where the environment has keys, or nothing speaks of a profile."""
-    if os.environ.get("AWS_ACCESS_KEY_ID"):
-        return None
-    named = os.environ.get("AWS_PROFILE")
-    files = [
-        os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
-        os.environ.get("AWS_CONFIG_FILE", "~/.aws/config"),
-    ]
-    if not named and not any(os.path.exists(os.path.expanduser(name)) for name in files):
-        return None
-    try:
-        from obstore.auth.boto3 import Boto3CredentialProvider
-    except ImportError:
-        raise UsageError(
-            "s3: credentials are in a profile, which takes boto3 to read: "
-            "pip install boto3, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        ) from None
-    return Boto3CredentialProvider()

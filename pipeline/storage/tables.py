@@ -7,7 +7,6 @@ own clients for each vendor would each look elsewhere, so files are read through
 from __future__ import annotations
 
 import os
-import re
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.fs as pa_fs
 
 from pipeline.errors import UsageError
-from pipeline.storage import objects
+from pipeline.storage import clients, objects
 from pipeline.storage.uris import Place, split
 
 TAIL_BYTES = 256 * 2**10
@@ -32,22 +31,21 @@ def check_reachable(root: str) -> None:
     place = split(root)
     bucket = Place(place.kind, place.bucket, "").uri
     try:
-        store = objects.open_bucket(place.kind, place.bucket, retries=3, retry_s=10, timeout_s=10)
+        store = clients.open_bucket(place.kind, place.bucket, retries=3, retry_s=10, timeout_s=10)
         with objects.explained(root):
             objects.list_folders(store, place.key)
     except objects.StoreRefused as error:
         raise UsageError(
-            f"output {root}: the store refuses access ({_reason(error, root)}); check the "
+            f"output {root}: the store refuses access ({_reason(error)}); check the "
             f"credentials in the environment ({_CREDENTIALS[place.kind]}) and what they allow"
         ) from None
+    except objects.NoBucket:
+        raise UsageError(f"output {root}: there is no {bucket}; make it first") from None
     except objects.StoreError as error:
-        line = str(error)
-        if "NoSuchBucket" in line or "ContainerNotFound" in line or "404 Not Found" in line:
-            raise UsageError(f"output {root}: there is no {bucket}; make it first") from None
-        where = objects.endpoint(place.kind)
+        where = clients.endpoint(place.kind)
         raise UsageError(
             f"output {root}: the store cannot be reached"
-            f"{f' at {where}' if where else ''} ({_reason(error, root)})"
+            f"{f' at {where}' if where else ''} ({_reason(error)})"
         ) from None
 
 
@@ -58,23 +56,20 @@ _CREDENTIALS = {
 }
 
 
-def _reason(error: Exception, root: str) -> str:
-    """What the store itself says, where it says anything."""
-    line = str(error).removeprefix(f"{root}: ").removeprefix("access refused: ")
-    said = re.search(r"<Code>(.*?)</Code>(?:<Message>(.*?)</Message>)?", line)
-    return ": ".join(filter(None, said.groups())) if said else line
+def _reason(error: objects.StoreError) -> str:
+    return str(error.strerror).removeprefix("access refused: ")
 
 
 def delta_options(root: str) -> dict[str, str]:
     """delta-rs's storage options of an output; what it finds in the environment is not in them."""
     kind = split(root).kind
     options = {
-        "timeout": f"{objects.TIMEOUT_S:.0f}s",
+        "timeout": f"{clients.TIMEOUT_S:.0f}s",
         "connect_timeout": "10s",
-        "max_retries": str(3 * objects.RETRIES),
-        "retry_timeout": f"{objects.RETRY_S:.0f}s",
+        "max_retries": str(3 * clients.RETRIES),
+        "retry_timeout": f"{clients.RETRY_S:.0f}s",
     }
-    endpoint = objects.endpoint(kind)
+    endpoint = clients.endpoint(kind)
     if endpoint.startswith("http://"):
         options["allow_http"] = "true"
     if kind == "s3" and endpoint:

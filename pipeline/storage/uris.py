@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from pipeline.errors import UsageError
+
 SCHEMES = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "azure": "az"}
 """What is taken, and the kind of store that it names."""
+
+
+NO_BUCKET = "names no bucket; write SCHEME://BUCKET/KEY"
 
 
 class Place(NamedTuple):
@@ -41,12 +46,17 @@ def unknown_scheme(name: str) -> str | None:
     return scheme
 
 
+def names_bucket(uri: str) -> bool:
+    """Whether a URI that `is_remote` is more than a scheme."""
+    return uri.partition("://")[2][:1] not in ("", "/")
+
+
 def split(uri: str) -> Place:
-    """The parts of a URI that `is_remote`. Raises ValueError where it names no bucket."""
+    """The parts of a URI that `is_remote`. Raises UsageError where it names no bucket."""
     scheme, _, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")
     if not bucket:
-        raise ValueError(f"{uri}: names no bucket; write {scheme}://BUCKET/KEY")
+        raise UsageError(f"{uri}: {NO_BUCKET}")
     return Place(SCHEMES[scheme.lower()], bucket, key.strip("/"))
 
 

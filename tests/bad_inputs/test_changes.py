@@ -146,17 +146,17 @@ def map_str(paths: list[Path]) -> list[str]:
 
 def test_15_replaced_while_it_is_indexed(pair, tmp_path, monkeypatch):
     """Between the packets and the bytes: the id would be another file's."""
-    from pipeline.sources import index
+    from pipeline.sources import files
 
     path, other = pair
-    original = index.sha256_of
+    original = files.sha256_of
 
     def replacing(name):
         rename_over(path, other)
         return original(name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(index, "sha256_of", replacing)
+        patch.setattr(files, "sha256_of", replacing)
         output = tmp_path / "out"
         outcome = Outcome(run(config_of(), [str(path)], output, engine="local"), output)
     outcome.failed(path, "index", CHANGED)

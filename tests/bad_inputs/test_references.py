@@ -68,6 +68,7 @@ def test_25_opencv_opens_no_such_file_either(folder, listener):
 
     from pipeline.config import DecodeConfig
     from pipeline.errors import VideoError
+    from pipeline.sources.files import LocalFile
     from pipeline.sources.frames import DecodeNotes, frames_opencv
     from tests.sources.decoding import LIMITS, index_video, source_of
 
@@ -79,7 +80,12 @@ def test_25_opencv_opens_no_such_file_either(folder, listener):
         path = folder / name
         path.write_text(content.replace("SECRET", str(secret)).replace("PORT", str(port)) * 3)
         found = frames_opencv(
-            source_of(path), index, 0, 7, config=DecodeConfig(), notes=DecodeNotes()
+            LocalFile(source_of(path), "decode"),
+            index,
+            0,
+            7,
+            config=DecodeConfig(),
+            notes=DecodeNotes(),
         )
         with pytest.raises(VideoError, match="OpenCV cannot open"):
             list(found)
@@ -94,6 +100,6 @@ def test_25_inputs_that_name_protocols(folder, listener, name):
     port, seen = listener
     path = make(folder / "a.mp4", 5)
     given = name.replace("PORT", str(port)).replace("A", str(path))
-    with pytest.raises(UsageError, match=r"no such file or folder|matches no file"):
+    with pytest.raises(UsageError, match=r"no such file or folder|matches no file|is not known"):
         run(config_of(), [given], folder.parent / "out", engine="local")
     assert not seen

@@ -80,7 +80,7 @@ def main(folder: Path) -> None:
 
 def tell(output: Path, case: dict[str, Any], video: Path) -> None:
     """What tests/chaos/hook reads."""
-    from pipeline.sources.index import sha256_of
+    from pipeline.sources.files import sha256_of
 
     mark = {
         "stage": case["stage"],

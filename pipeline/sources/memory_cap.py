@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from pipeline.config import Config
@@ -40,6 +40,7 @@ class MemoryCap:
     def __init__(self, extra: int | None) -> None:
         self._extra = extra if _LINUX else None
         self._base = self._left = 0
+        self._outside = (0, 0)
 
     def begin(self) -> None:
         """A new piece of work: what is there now is not its own."""
@@ -52,17 +53,48 @@ class MemoryCap:
         if self._extra is None:
             yield
             return
-        import resource
-
-        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-        self._base += _address_space() - self._left
-        limits = [self._base + self._extra, *(r for r in (soft, hard) if r >= 0)]
-        resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
+        self._apply()
         try:
             yield
         finally:
-            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-            self._left = _address_space()
+            self._lift()
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """A pause within a step."""
+        self._lift()
+        try:
+            yield
+        finally:
+            self._apply()
+
+    def _apply(self) -> None:
+        global _in_force
+        import resource
+
+        soft, hard = self._outside = resource.getrlimit(resource.RLIMIT_AS)
+        self._base += _address_space() - self._left
+        limits = [self._base + (self._extra or 0), *(r for r in (soft, hard) if r >= 0)]
+        resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
+        _in_force = self
+
+    def _lift(self) -> None:
+        global _in_force
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, self._outside)
+        self._left = _address_space()
+        _in_force = None
+
+
+_in_force: MemoryCap | None = None
+"""What holds for the process now."""
+
+
+def uncapped() -> AbstractContextManager[None]:
+    """Code within a step that is not the decoder's: what a store's client takes counts for no
+    video, and its threads cannot do without, they would end the process."""
+    return nullcontext() if _in_force is None else _in_force.lifted()
 
 
 def _address_space() -> int:

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from pipeline.config import parse_config
-from pipeline.engine.memory_cap import MemoryCap, max_memory
+from pipeline.sources.memory_cap import MemoryCap, max_memory
 
 MIB = 2**20
 
