@@ -20,6 +20,7 @@ from pipeline.errors import (
     UsageError,
 )
 from pipeline.run_record import check_run_id, new_run_id
+from pipeline.storage.uris import NO_BUCKET, is_remote, names_bucket
 from pipeline.summary import RunSummary, summarize
 
 if TYPE_CHECKING:
@@ -238,6 +239,8 @@ def check_output(output: str) -> str:
 
     if not output:
         raise UsageError("no output given: name a folder, or s3://BUCKET/PREFIX, with --output")
+    if is_remote(output) and not names_bucket(output):
+        raise UsageError(f"output {output}: {NO_BUCKET}")
     found = check_root(os.path.expanduser(output))
     if os.path.lexists(found) and not os.path.isdir(found):
         raise UsageError(f"output {output}: is a file; name a folder")

@@ -187,7 +187,7 @@ def object_store() -> Iterator[ObjectStore]:
 def used_here(store: ObjectStore) -> Iterator[None]:
     """This process's clients, and those of processes that it starts, are the server's."""
     from pipeline.ledger import folder
-    from pipeline.storage import tables
+    from pipeline.storage import clients, tables
 
     before = dict(os.environ)
     kept = (folder._on_store, clients._bucket, tables.check_reachable)

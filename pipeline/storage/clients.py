@@ -70,15 +70,11 @@ def bucket(kind: str, name: str) -> ObjectStore:
 
 @lru_cache(maxsize=64)
 def _bucket(kind: str, name: str, _endpoint: str) -> ObjectStore:
-    return open_bucket(kind, name)
+    return open_bucket(kind, name, RETRIES, RETRY_S, TIMEOUT_S)
 
 
 def open_bucket(
-    kind: str,
-    name: str,
-    retries: int = RETRIES,
-    retry_s: float = RETRY_S,
-    timeout_s: float = TIMEOUT_S,
+    kind: str, name: str, retries: int, retry_s: float, timeout_s: float
 ) -> ObjectStore:
     """A new client. Raises as `bucket`."""
     from obstore.store import AzureStore, GCSStore, S3Store
