@@ -93,7 +93,7 @@ def test_every_fault_is_named_by_its_check(sick: tuple[Head, object], good, tmp_
         made,
         "preflight",
         CONFIG,
-        "/nowhere",
+        "s3://corpus/a.mp4",
         "--output",
         "s3://tables/x",
         *options,
@@ -119,7 +119,7 @@ def test_every_fault_is_named_by_its_check(sick: tuple[Head, object], good, tmp_
     assert "runs code on every node" in found(said, "authentication")
     assert "offers 1, torch sees 0" in found(said, "GPUs")
     assert "weights: no such folder" in found(said, "models")
-    assert found(said, "input") == "input /nowhere: no such file or folder"
+    assert "input s3://corpus/a.mp4: access refused" in found(said, "input")
     assert "s3://tables/x/.preflight-" in found(said, "output")
     assert "76 MiB; 128 MiB are needed" in found(said, "object store")
     assert "60.0 s ahead" in found(said, "clock")
