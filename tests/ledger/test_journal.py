@@ -68,7 +68,7 @@ def test_a_journal_that_cannot_be_written_is_said(tmp_path):
 def test_a_journal_that_cannot_be_read_is_said(tmp_path):
     path = written(tmp_path, 1)
     path.unlink()
-    path.mkdir()
+    path.symlink_to(path)
     with pytest.raises(RunAborted, match="cannot read the journal of a run"):
         list(read_journal(str(tmp_path), "run"))
 
