@@ -118,7 +118,7 @@ def test_other_bytes_under_the_same_size_and_time_are_found(made: Path, tmp_path
     video.write_bytes(bytes(data))
     os.utime(video, ns=(status.st_atime_ns, status.st_mtime_ns))
     (finding,) = deep_verify(output, config_of(PROBE), sample=3).findings
-    assert "has other bytes, though its size and time are the same" in finding.what
+    assert "has other bytes, though its stamp is the same" in finding.what
 
 
 def test_another_configuration_is_refused_with_what_differs(output: str) -> None:
