@@ -145,7 +145,7 @@ def _listed(path: str, where: _List, discovery: Discovery) -> Iterator[Source | 
     real = path if is_remote(path) else os.path.realpath(path)
     if real in where.open:
         raise UsageError(f"input list {path}: names itself")
-    within = _List(path.rpartition("/")[0], (*where.open, real))
+    within = _List(os.path.dirname(path), (*where.open, real))
     try:
         names = (name for name in _lines(path) if name.strip() and name.lstrip()[0] != "#")
         while batch := list(islice(names, _LINES)):
