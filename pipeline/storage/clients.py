@@ -79,7 +79,10 @@ def open_bucket(
     """A new client. Raises as `bucket`."""
     from obstore.store import AzureStore, GCSStore, S3Store
 
-    provider = _profile() if kind == "s3" else None
+    empty = [variable for variable in _ENDPOINTS[kind] if os.environ.get(variable) == ""]
+    if empty:
+        raise UsageError(f"{kind}://{name}: {empty[0]} is empty: unset it, or name an endpoint")
+    provider = profile() if kind == "s3" else None
     if provider is None:
         _check_credentials(kind, name)
     more: dict[str, Any] = {
@@ -118,12 +121,14 @@ def client_options(kind: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
 
 def endpoint(kind: str) -> str:
     """The endpoint that the environment names in place of the vendor's own, "" for none."""
-    names = {
-        "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
-        "gs": ("GOOGLE_BASE_URL",),
-        "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
-    }
-    return next((os.environ[name] for name in names[kind] if os.environ.get(name)), "")
+    return next((os.environ[name] for name in _ENDPOINTS[kind] if os.environ.get(name)), "")
+
+
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "gs": ("GOOGLE_BASE_URL",),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
 
 
 def _check_credentials(kind: str, name: str) -> None:
@@ -158,7 +163,7 @@ def _is_in_a_cloud(kind: str) -> bool:
     return True
 
 
-def _profile() -> Any:
+def profile() -> Any:
     """Credentials of a profile (files below ~/.aws, single sign-on), which the client itself does
     not read; None where the environment has keys, or nothing speaks of a profile."""
     if any(os.environ.get(variable) for variable in _CREDENTIALS["s3"]):

@@ -74,6 +74,9 @@ def delta_options(root: str) -> dict[str, str]:
         options["allow_http"] = "true"
     if kind == "s3" and endpoint:
         options["aws_endpoint_url"] = endpoint
+    if kind == "s3" and clients.profile() is not None:
+        # Where an endpoint is named delta-rs would not look for profiles, unless it is told to.
+        options["AWS_FORCE_CREDENTIAL_LOAD"] = "true"
     return options
 
 
