@@ -233,9 +233,10 @@ def _room(
     stores = {node.name: node.object_store_bytes for node in facts}
     shared = {node.name: said["shared_memory"] for node, said in facts.items()}
     disks = {node.name: tuple(said["disk"]) for node, said in facts.items() if said["disk"]}
+    full = {node.name: float(said["disk_full"]) for node, said in facts.items()}
     free = cluster.free_store_bytes / max(1, sum(node.object_store_bytes for node in cluster.nodes))
     return [
-        checks.check_disks(disks, free_disk_bytes),
+        checks.check_disks(disks, full, free_disk_bytes),
         checks.check_object_store(stores, shared, free, STORE_HEADROOM_BYTES, wanted),
     ]
 

@@ -16,8 +16,6 @@ CLOCK_FAILED_S = 30.0
 """Half of what a lease of a run outlives without a touch (`ledger.leases.EXPIRES_S`); object stores
 refuse requests whose time is 15 minutes off."""
 DISK_WARNING_BYTES = 10 * 2**30
-DISK_FAILED_SHARE = 0.05
-"""Free share of the disk under which Ray refuses to spill (`RAY_local_fs_capacity_threshold`)."""
 SHOWN_NODES = 3
 
 
@@ -202,16 +200,19 @@ def check_place(name: str, good: str, problems: Mapping[Name, str], remedy: str)
     return Check(name, "failed", _listed(wrong), remedy)
 
 
-def check_disks(free: Mapping[Name, tuple[int, int]], wanted_bytes: int = 0) -> Check:
+def check_disks(
+    free: Mapping[Name, tuple[int, int]], full: Mapping[Name, float], wanted_bytes: int = 0
+) -> Check:
     """Disks of Ray's own files, logs and what it spills.
 
     Args:
         free: bytes that are free, and all bytes.
+        full: used share of a node's disk above which Ray refuses to spill there.
         wanted_bytes: free space that the user asks for.
     """
     states: dict[Name, State] = {}
     for node, (there, total) in free.items():
-        if there < max(DISK_FAILED_SHARE * total, wanted_bytes):
+        if there < max((1 - full[node]) * total, wanted_bytes):
             states[node] = "failed"
         elif there < DISK_WARNING_BYTES:
             states[node] = "warning"

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
+DISK_FULL, DISK_FULL_SHARE = "RAY_local_fs_capacity_threshold", 0.95
+"""Ray's setting for the used share of a disk above which it refuses to spill, and its default."""
+
 
 class Scout:
     """One process on a node, that answers."""
@@ -27,7 +30,7 @@ def now() -> float:
 
 def facts(store_socket: str) -> dict[str, Any]:
     """Versions and free space (bytes: free, total), the latter where Ray keeps its files, at
-    `store_socket`, and in shared memory."""
+    `store_socket`, and in shared memory; the used share at which the disk counts as full."""
     import os
     import platform
     import shutil
@@ -51,6 +54,7 @@ def facts(store_socket: str) -> dict[str, Any]:
             place = os.path.dirname(place)
         usage = shutil.disk_usage(place) if place else None
         found[name] = [usage.free, usage.total] if usage is not None else None
+    found["disk_full"] = float(os.environ.get(DISK_FULL, DISK_FULL_SHARE))
     return found
 
 

@@ -46,6 +46,8 @@ class Head:
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "RAY_TMPDIR": str(self.folder),
             "RAY_USAGE_STATS_ENABLED": "0",
+            # However full the disk of the tests' machine is.
+            "RAY_local_fs_capacity_threshold": "1",
             "PYTHONUNBUFFERED": "1",
             "HOME": str(self.folder / "home"),
             "PYTHONPATH": str(ROOT),

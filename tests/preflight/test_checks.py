@@ -98,16 +98,18 @@ def test_what_every_node_lacks_is_said_once():
 
 
 @pytest.mark.parametrize(
-    ("free", "total", "wanted", "state"),
+    ("free", "total", "full", "wanted", "state"),
     [
-        (50 * GIB, 200 * GIB, 0, "ok"),
-        (9 * GIB, 100 * GIB, 0, "warning"),
-        (9 * GIB, 200 * GIB, 0, "failed"),  # Under 5 %: Ray spills no more.
-        (50 * GIB, 200 * GIB, 60 * GIB, "failed"),
+        (50 * GIB, 200 * GIB, 0.95, 0, "ok"),
+        (9 * GIB, 100 * GIB, 0.95, 0, "warning"),
+        (9 * GIB, 200 * GIB, 0.95, 0, "failed"),  # Under 5 %: Ray spills no more.
+        (9 * GIB, 200 * GIB, 0.99, 0, "warning"),
+        (50 * GIB, 200 * GIB, 0.95, 60 * GIB, "failed"),
     ],
 )
-def test_disks_need_room(free, total, wanted, state):
-    row = checks.check_disks({"a": (100 * GIB, 200 * GIB), "b": (free, total)}, wanted)
+def test_disks_need_room(free, total, full, wanted, state):
+    disks = {"a": (100 * GIB, 200 * GIB), "b": (free, total)}
+    row = checks.check_disks(disks, {"a": 0.95, "b": full}, wanted)
     assert (row.name, row.state) == ("disk", state)
     if state != "ok":
         assert row.found == f"b: {free / GIB:,.1f} GiB of {total / GIB:,.1f} GiB free"
