@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test chaos states lint bench train clean
+.PHONY: demo test chaos year states lint bench train clean
 
 demo: $(STAMP)
 	$(BIN)/frameledger demo --output demo-output
@@ -16,6 +16,10 @@ test: $(STAMP)
 # 200 rounds of kills, lost nodes, full disks and bad clips, each resumed and checked (30 minutes).
 chaos: $(STAMP)
 	$(BIN)/python -m tests.chaos --rounds 200 --seed 1
+
+# A schedule of 365 days on a corpus that grows and changes, checked after every run.
+year: $(STAMP)
+	$(BIN)/python -m tests.year --days 365 --seed 1
 
 # 500 sequences of writing, crashing and cleaning up on the ledger; a few are in `make test`.
 states: $(STAMP)

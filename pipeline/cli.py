@@ -59,34 +59,51 @@ def run_command(
     ] = None,
     limit: LimitOpt = None,
     retry_failed: RetryOpt = False,
+    budget: Annotated[
+        str | None, typer.Option(help="Begin nothing more after 6h, 90m, 1d12h ...")
+    ] = None,
+    budget_frames: Annotated[
+        int | None, typer.Option(min=1, help="Begin nothing more after so many sampled frames.")
+    ] = None,
+    priority: Annotated[
+        str, typer.Option(help="What comes first: discovery, newest, oldest or stale-first.")
+    ] = "discovery",
+    overlap: Annotated[
+        str, typer.Option(help="While another run works in OUTPUT: share the work, or leave it.")
+    ] = "share",
+    report: Annotated[
+        str | None, typer.Option(help="Folder for run.json and run.md, however the run ends.")
+    ] = None,
     json_file: JsonOpt = None,
     run_id: RunIdOpt = None,
 ) -> None:
     """Process what is due of the inputs and commit it to the tables in OUTPUT.
 
-    Exit code: 0 all ok, 1 aborted, 2 usage or configuration, 3 finished with failures.
+    Exit code: 0 all ok, as far as a budget or a limit went; 1 aborted, 2 usage or configuration,
+    3 finished with failures.
     """
-    from pipeline.config import load_config
-    from pipeline.errors import UsageError
+    from pipeline.durations import parse_duration
     from pipeline.progress import choose_progress
+    from pipeline.report import print_summary
     from pipeline.runner import run
 
-    if engine not in (None, "ray", "local"):
-        raise UsageError(f"--engine {engine}: choose ray or local")
-    loaded = load_config(config, tuple(overrides or ()))
     summary = run(
-        loaded,
+        config,
         inputs or [],
         output,
+        overrides=tuple(overrides or ()),
         engine=engine,  # type: ignore[arg-type]
         address=address,
         limit=limit,
         retry_failed=retry_failed,
+        budget_s=parse_duration(budget, "--budget") if budget is not None else None,
+        budget_frames=budget_frames,
+        priority=priority,  # type: ignore[arg-type]
+        overlap=overlap,  # type: ignore[arg-type]
+        report=report,
         progress=choose_progress(),
         run_id=run_id,
     )
-    from pipeline.report import print_summary
-
     print_summary(summary)
     if json_file is not None:
         write_json(json_file, summary.as_dict())
@@ -182,12 +199,19 @@ def gc_command(
         bool,
         typer.Option(help="Also rows of superseded analyses, and of contents no file has now."),
     ] = False,
+    keep: Annotated[
+        str | None,
+        typer.Option(help="As --superseded, but only what has been so for longer than 90d ..."),
+    ] = None,
 ) -> None:
     """Put small files of OUTPUT together, and remove files that nothing names."""
+    from pipeline.durations import parse_duration
     from pipeline.ledger.gc import gc
     from pipeline.report import print_gc
 
-    print_gc(gc(output, dry_run=dry_run, grace_hours=grace, superseded=superseded))
+    keep_s = parse_duration(keep, "--keep") if keep is not None else 0.0
+    wanted = superseded or keep is not None
+    print_gc(gc(output, dry_run=dry_run, grace_hours=grace, superseded=wanted, keep_s=keep_s))
 
 
 @app.command("models")

@@ -209,6 +209,37 @@ class CommitConfig(_Model):
     """... or when the oldest buffered shard has waited this long."""
 
 
+class PriceConfig(_Model):
+    """What a run costs, for its report."""
+
+    per_hour: PositiveFloat
+    """Of all machines together, for the time from a run's start to its end."""
+    currency: Annotated[str, Field(min_length=1, max_length=16)] = "USD"
+
+
+class AlertConfig(_Model):
+    """Who is told how a run has ended."""
+
+    webhook_env: str
+    """Name of the environment variable that holds the URL, which is a secret."""
+    on: Literal["failure", "always"] = "failure"
+    """failure: of runs with an exit code other than 0."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _on_is_no_truth(cls, data: Any) -> Any:
+        # YAML 1.1 reads the bare key `on` as true.
+        if isinstance(data, dict) and True in data:
+            data = {("on" if key is True else key): value for key, value in data.items()}
+        return data
+
+    @model_validator(mode="after")
+    def _is_a_name(self) -> AlertConfig:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.webhook_env):
+            raise ValueError("webhook_env must be the name of an environment variable")
+        return self
+
+
 class Config(_Model):
     """One run: what to look at, with what, and how."""
 
@@ -220,6 +251,8 @@ class Config(_Model):
     engine: EngineConfig = EngineConfig()
     memory: MemoryConfig = MemoryConfig()
     commit: CommitConfig = CommitConfig()
+    price: PriceConfig | None = None
+    alert: AlertConfig | None = None
     inputs: tuple[str, ...] = ()
     """Used when the command line names no input."""
     links: Literal["inside", "anywhere"] = "inside"
@@ -309,6 +342,8 @@ def _first_problem(error: ValidationError) -> str:
     names = [n for n in names if not n.startswith(("function-", "constrained-", "literal["))]
     key = ".".join(names) or "the top level"
     message = problem["msg"].removeprefix("Value error, ")
+    if names[:1] == ["alert"]:
+        return f"{key}: {message}"  # Its value may be the secret that it is not to be.
     if problem["type"] == "extra_forbidden":
         return f"unknown key {key} (value {problem['input']!r}); see configs/demo.yaml for all keys"
     if problem["type"] == "union_tag_not_found":

@@ -28,6 +28,8 @@ class Source:
     stamp: str
     """Changes when the bytes may have changed: `size:mtime_ns` locally."""
     size_bytes: int
+    modified_s: float = 0.0
+    """Seconds since 1970 by the clock of where it lies; 0 where nothing tells."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import datetime
 import json
 from typing import TYPE_CHECKING
 
+from pipeline.account import left_in_words
+from pipeline.durations import said
 from pipeline.errors import EXIT_FAILURES, EXIT_OK
 
 if TYPE_CHECKING:
@@ -25,8 +27,13 @@ SHOWN_CLASSES = 12
 
 def print_summary(summary: RunSummary) -> None:
     """The end of a run, in a dozen lines."""
+    if summary.left_to:
+        print(f"nothing done: left to {summary.left_to}")
+        _print_notes(summary)
+        return
     if summary.did_nothing:
         print(f"nothing to do: {summary.videos_done_before:,} videos are done in {summary.output}")
+        _print_notes(summary)
         _print_failed_before(summary)
         return
     print(
@@ -59,10 +66,16 @@ def print_summary(summary: RunSummary) -> None:
     print(f"output   {summary.output} ({summary.commits} commits, {summary.commit_s:.1f} s)")
     if summary.retries:
         print(f"retries  {summary.retries:,} pieces of work were tried again")
-    for note in summary.notes:
-        print(f"note     {note}")
+    if left := left_in_words(summary.left):
+        print(f"left     {left}; the next run goes on")
+    _print_notes(summary)
     _print_problems(summary.problems, summary.videos_failed + summary.videos_partial)
     _print_failed_before(summary)
+
+
+def _print_notes(summary: RunSummary) -> None:
+    for note in summary.notes:
+        print(f"note     {note}")
 
 
 def _print_failed_before(summary: RunSummary) -> None:
@@ -172,7 +185,7 @@ def print_plan(preview: Preview) -> None:
         )
     if preview.seconds is not None:
         print(
-            f"time     about {duration(preview.seconds)} at {preview.frames_per_s:,.0f} frames/s, "
+            f"time     about {said(preview.seconds)} at {preview.frames_per_s:,.0f} frames/s, "
             f"as an earlier run of {'these' if preview.alike else 'other'} analyses made"
         )
     elif preview.frames:
@@ -182,18 +195,6 @@ def print_plan(preview: Preview) -> None:
         print(f"left out {endings} (in folders)")
     for problem in preview.problems[:SHOWN_PROBLEMS]:
         print(f"would fail  {_printable(problem.uri)}: {problem.reason}")
-
-
-def duration(seconds: float) -> str:
-    """As people say it: 40 s, 12 min, 3 h 20 min, 4 days 2 h."""
-    minutes, hours = round(seconds / 60), round(seconds / 3600)
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    if minutes < 60:
-        return f"{minutes} min"
-    if hours < 48:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{hours // 24} days {hours % 24} h"
 
 
 def print_runs(output: str, show: int) -> None:
@@ -211,7 +212,7 @@ def print_runs(output: str, show: int) -> None:
         state = run["state"]
         if state == "ended":
             took: timedelta = run["ended_at"] - run["started_at"]
-            state = f"exit {run['exit_code']} after {duration(took.total_seconds())}"
+            state = f"exit {run['exit_code']} after {said(took.total_seconds())}"
         counts = (
             f"{run['videos_ok']:,} ok, {run['videos_partial']:,} partial, "
             f"{run['videos_failed']:,} failed, {run['frames']:,} frames"

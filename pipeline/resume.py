@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.engine.job import Job
+from pipeline.priority import Backlog, Priority
 from pipeline.records import Failure, Quarantine, ShardTask, Source, VideoIndex
-from pipeline.sources.discover import Discovery, discover
+from pipeline.sources.discover import Discovery, discover, look_again
 from pipeline.sources.plan import plan_video
 
 if TYPE_CHECKING:
     from pipeline.ledger.books import Books, Known
+    from pipeline.ledger.news import News
 
 _AT_ONCE = 1024
 """Videos that are looked up together: what each costs is then mostly its stat."""
@@ -48,15 +50,40 @@ class Corpus:
     inputs: tuple[str, ...]
     books: Books
     retry_failed: bool = False
+    priority: Priority = "discovery"
     counts: dict[str, int] = field(default_factory=dict)
     """Videos by state, counted as they are streamed."""
     discovery: Discovery = field(init=False)
 
     def __post_init__(self) -> None:
         self.discovery = Discovery(self.job.config.links)
+        self._news = self._listen()
+        self._reopened = False
 
     def candidates(self) -> Iterator[Candidate]:
-        """Every video of the inputs once, in the order of discovery, with one stat each."""
+        """Every video of the inputs once, with one stat each as it is found. With a priority,
+        those that are due come behind all others, and are looked at again then."""
+        if self.priority == "discovery":
+            yield from self._discovered()
+            return
+        backlog = Backlog(self.priority)
+        for candidate in self._discovered():
+            if candidate.due:
+                backlog.add(candidate.source, candidate.state)
+            else:
+                yield candidate
+        for sources in backlog.in_order():
+            # Hours may have gone by: what has changed meanwhile is taken as it is now.
+            yield from self._judge_all(look_again(sources))
+
+    def _listen(self) -> News:
+        from pipeline.ledger.news import News
+        from pipeline.ledger.store import Store
+
+        return News(Store(self.job.output), self.job.run_id, self.books.versions)
+
+    def _discovered(self) -> Iterator[Candidate]:
+        """The same in the order of discovery, each counted."""
         found = _unique(discover(self.inputs, self.discovery))
         while batch := list(islice(found, _AT_ONCE)):
             for candidate in self._judge_all(batch):
@@ -66,6 +93,21 @@ class Corpus:
     def reopen(self) -> None:
         """See what has landed since."""
         self.books = self.books.reopened()
+        self._news = self._listen()
+        self._reopened = True
+
+    def as_it_is(self, candidate: Candidate) -> Candidate:
+        """A candidate by the books as they are, which may have been read again since."""
+        if not self._reopened or candidate.failure is not None:
+            return candidate
+        return next(self._judge_all([candidate.source]))
+
+    def settled_by_others(self, source: Source, video_id: str) -> Candidate | None:
+        """The source as the books have it now, where another run may have landed something of its
+        video since it was found; None where none has."""
+        if self._news.of(video_id):
+            self.reopen()
+        return next(self._judge_all([source])) if self._reopened else None
 
     def quarantined(self, limit: int | None = None) -> dict[str, set[tuple[int, int]]]:
         """Clips of the inputs that were given up, as first and last frame, by video_id.
@@ -89,7 +131,7 @@ class Corpus:
                 found[candidate.video_id] = ranges
         return found
 
-    def _judge_all(self, batch: list[Source | Failure]) -> Iterator[Candidate]:
+    def _judge_all(self, batch: Sequence[Source | Failure]) -> Iterator[Candidate]:
         """What the books say of each; most are done, which is looked up for all of them at once."""
         known = self.books.known_many([item.uri for item in batch])
         ids = [entry.video_id or "" if entry is not None else "" for entry in known]

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext, suppress
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.config import Config, load_config
 from pipeline.errors import (
-    EXIT_ABORTED,
-    EXIT_FAILURES,
-    EXIT_OK,
-    FrameledgerError,
     RunAborted,
     UsageError,
 )
@@ -24,9 +19,12 @@ from pipeline.storage.uris import NO_BUCKET, is_remote, names_bucket
 from pipeline.summary import RunSummary, summarize
 
 if TYPE_CHECKING:
+    from pipeline.engine.budget import Budget
     from pipeline.engine.job import Job
     from pipeline.engine.stats import RunStats
     from pipeline.engine.tracker import Tracker
+    from pipeline.ledger.leases import Lease
+    from pipeline.priority import Priority
     from pipeline.progress import Progress
     from pipeline.resume import Candidate, Corpus
 
@@ -36,10 +34,16 @@ def run(
     inputs: list[str] | tuple[str, ...] = (),
     output: str | Path = "",
     *,
+    overrides: tuple[str, ...] = (),
     engine: Literal["ray", "local"] | None = None,
     address: str | None = None,
     limit: int | None = None,
     retry_failed: bool = False,
+    budget_s: float | None = None,
+    budget_frames: int | None = None,
+    priority: Priority = "discovery",
+    overlap: Literal["share", "leave"] = "share",
+    report: str | Path | None = None,
     progress: Progress | None = None,
     run_id: str | None = None,
 ) -> RunSummary:
@@ -51,51 +55,108 @@ def run(
             where none are given.
         output: folder of the tables, or s3://bucket/prefix (gs://, az://); made if missing. What
             it holds already is not done again.
+        overrides: `KEY=VALUE` over a YAML file, such as `sampling.stride=4`.
         engine: overrides the configuration's.
         address: a Ray cluster. Without one, a Ray that this process has already started is used
             (and left running), else RAY_ADDRESS, else a Ray of its own on this machine.
         limit: take at most this many videos that need work.
         retry_failed: also try again what earlier runs gave up.
+        budget_s: begin nothing more after so many seconds (see `engine.budget`).
+        budget_frames: begin nothing more once so many sampled frames have been begun.
+        priority: which videos come first (see `priority`).
+        overlap: while another run works in the output, share the work with it, or leave it to it.
+        report: folder for run.json and run.md, written however the run ends (see `account`).
         progress: is shown the run's figures while it goes on.
         run_id: the run's name in the table `runs`; one is made where none is given.
 
     Returns the summary. Raises a FrameledgerError with a message for the user where the run
     cannot begin or go on; a video that fails is a `failures` row, not an error.
     """
+    from pipeline.account import Account
+    from pipeline.engine.budget import Budget
     from pipeline.engine.stats import RunStats
-    from pipeline.engine.tracker import Tracker
     from pipeline.ledger.leases import Lease
+
+    stats, budget = RunStats(), Budget(budget_s, budget_frames)
+    with Account(report, stats, str(output)) as account:
+        check_choices(engine, priority, overlap)
+        if not isinstance(config, Config):
+            config = load_config(config, overrides)
+        account.config = config
+        job = make_job(config, str(output), engine, run_id)
+        account.run_id = job.run_id
+        lease = Lease(job.output, job.run_id, ",".join(job.by_fingerprint()))
+        watch = progress.watching(stats) if progress is not None else nullcontext()
+        with watch, closing(lease), _stores_told():
+            other = _begin(job, lease, overlap)
+            if other:
+                account.summary = summarize(job, stats, left_to=other)
+            else:
+                terms = _Terms(inputs, limit, retry_failed, priority, budget)
+                tracker = _process(job, terms, stats, lease, address)
+                account.summary = summarize(job, stats, tracker.problems)
+    return account.summary
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """What a run takes up of a corpus, in which order, and how much of it."""
+
+    inputs: Sequence[str]
+    limit: int | None
+    retry_failed: bool
+    priority: Priority
+    budget: Budget
+
+
+def _begin(job: Job, lease: Lease, overlap: str) -> str:
+    """Put right what runs that died have left. Returns another run that is at work, where the
+    output is to be left to it."""
+    from pipeline.ledger.leases import live_runs, said_of
     from pipeline.ledger.store import Store
 
-    job = make_job(config, str(output), engine, run_id)
-    stats = RunStats()
+    if not Store(job.output).is_begun:
+        return ""
+    others = live_runs(job.output) if overlap == "leave" else set()
+    if not others:
+        # Before the books are read: nobody takes rows away that they speak of.
+        lease.open()
+        if overlap == "leave":
+            # Of two that begin in one moment, the first goes on.
+            others = {other for other in live_runs(job.output) if other < job.run_id}
+    if others:
+        return said_of(job.output, min(others))
+    take_over(job.output, job.run_id)
+    return ""
+
+
+def _process(
+    job: Job, terms: _Terms, stats: RunStats, lease: Lease, address: str | None
+) -> Tracker:
+    from pipeline.engine.tracker import Tracker
+    from pipeline.recording import make_current, recorded
+
     if job.config.decode.backend == "opencv":
         note = "decode.backend = opencv: frames are numbered as OpenCV delivers them, not exactly"
         stats.note(note)
-    lease = Lease(job.output, job.run_id, ",".join(job.by_fingerprint()))
-    watch = progress.watching(stats) if progress is not None else nullcontext()
-    with watch, closing(lease), _stores_told():
-        if Store(job.output).is_begun:
-            # Before the books are read: nobody takes rows away that they speak of.
-            lease.open()
-            take_over(job.output, job.run_id)
-        corpus = open_corpus(job, inputs, retry_failed=retry_failed)
-        if retry_failed and _take_back_quarantined(job, corpus, limit, stats):
-            corpus = open_corpus(job, inputs, retry_failed=True)
-        tracker = Tracker(corpus, stats, limit, lease)
-        first = tracker.first_due()
+    retry = terms.retry_failed
+    corpus = open_corpus(job, terms.inputs, retry_failed=retry, priority=terms.priority)
+    if retry and _take_back_quarantined(job, corpus, terms.limit, stats):
+        corpus = open_corpus(job, terms.inputs, retry_failed=retry, priority=terms.priority)
+    tracker = Tracker(corpus, stats, terms.limit, lease, terms.budget)
+    first = tracker.first_due()
+    with recorded(job, corpus, stats) if first is not None else nullcontext():
         if first is not None:
-            with _recorded(job, corpus, stats):
-                _work(job, tracker, first, address)
-        if corpus.counts:
-            # While the lease is held: what is superseded may go once it is not.
-            _make_current(job)
-    left_out = corpus.discovery.note()
+            _work(job, tracker, first, address)
+        tracker.count_left()
     if not corpus.counts:
         raise UsageError(nothing_in(corpus))
+    # While the lease is held: what is superseded may go once it is not.
+    make_current(job)
+    left_out = corpus.discovery.note()
     if left_out:
         stats.note(left_out)
-    return summarize(job, tracker)
+    return tracker
 
 
 def _work(job: Job, tracker: Tracker, first: Candidate, address: str | None) -> None:
@@ -123,76 +184,14 @@ def _stores_told() -> Iterator[None]:
         raise RunAborted(f"{error}; what was committed is kept: run this again") from error
 
 
-@contextmanager
-def _recorded(job: Job, corpus: Corpus, stats: RunStats) -> Iterator[None]:
-    """Keep in the table `runs` that the run has begun, and how it ended."""
-    from pipeline.ledger.runs import RunLog, RunRecord
-
-    log = RunLog(job.output)
-    record = RunRecord(
-        run_id=job.run_id,
-        started_at=log.now(),
-        config=job.config.model_dump_json(),
-        inputs=corpus.inputs,
-        analyses=tuple(job.by_fingerprint()),
-    )
-    log.write(record)
-    code, error = EXIT_OK, ""
-    try:
-        yield
-        bad = stats.videos["partial"] + stats.videos["failed"]
-        bad += stats.known_partial + stats.known_failed
-        code = EXIT_FAILURES if bad else EXIT_OK
-    except FrameledgerError as stopped:
-        code, error = stopped.exit_code, str(stopped)
-        raise
-    except BaseException as stopped:
-        code, error = EXIT_ABORTED, type(stopped).__name__
-        raise
-    finally:
-        ended = replace(
-            record,
-            ended_at=log.now(),
-            exit_code=code,
-            error=error,
-            worked=tuple(sorted(stats.worked)),
-            videos_ok=stats.videos["ok"],
-            videos_partial=stats.videos["partial"],
-            videos_failed=stats.videos["failed"],
-            videos_done_before=stats.skipped_done,
-            shards=stats.shards,
-            frames=stats.frames,
-            retries=stats.retries,
-            steady_s=stats.steady_s,
-            total_s=time.perf_counter() - stats.started_at,
-        )
-        # Where the store cannot be written any more, the first error is the one to tell.
-        with suppress(FrameledgerError) if error else nullcontext():
-            log.write(ended)
-
-
-def _make_current(job: Job) -> None:
-    """What this run wanted is what readers see, also where nothing was left to do for it."""
-    from pipeline.ledger.analyses import record_analyses
-    from pipeline.ledger.store import Store
-
-    store = Store(job.output)
-    if all(store.exists(analysis.table) for analysis in job.analyses):
-        record_analyses(store, job.analyses, job.run_id)
-
-
 def take_over(output: str, run_id: str) -> None:
     """Put right what runs that died have left behind, before anything is planned."""
-    from pipeline.ledger.adopt import adopt, has_left
-    from pipeline.ledger.leases import dead_runs, forget, live_runs
+    from pipeline.ledger.adopt import take_over_from_dead
     from pipeline.ledger.reopen import finish_reopening
     from pipeline.ledger.store import Store
 
-    if has_left(output):
-        adopt(output, live_runs(output))
+    take_over_from_dead(output)
     finish_reopening(Store(output), run_id)
-    for dead in dead_runs(output):
-        forget(output, dead)
 
 
 def _take_back_quarantined(job: Job, corpus: Corpus, limit: int | None, stats: RunStats) -> bool:
@@ -216,6 +215,17 @@ def _take_back_quarantined(job: Job, corpus: Corpus, limit: int | None, stats: R
         elif not reopen(store, what, job.run_id):
             stats.note("quarantined clips wait for a --retry-failed without another run beside it")
     return bool(corpus.counts)
+
+
+def check_choices(engine: str | None, priority: str, overlap: str) -> None:
+    """Raise UsageError for what is none of the words that there are."""
+    from pipeline.priority import check_priority
+
+    if engine not in (None, "ray", "local"):
+        raise UsageError(f"--engine {engine}: choose ray or local")
+    if overlap not in ("share", "leave"):
+        raise UsageError(f"--overlap {overlap}: choose share or leave")
+    check_priority(priority)
 
 
 def make_job(
@@ -248,7 +258,11 @@ def check_output(output: str) -> str:
 
 
 def open_corpus(
-    job: Job, inputs: list[str] | tuple[str, ...], *, retry_failed: bool = False
+    job: Job,
+    inputs: Sequence[str],
+    *,
+    retry_failed: bool = False,
+    priority: Priority = "discovery",
 ) -> Corpus:
     """The inputs, held against what the output already has."""
     from pipeline.ledger.books import Books
@@ -259,7 +273,7 @@ def open_corpus(
     if not chosen:
         raise UsageError("no input given: name files, folders, globs or lists")
     check_inputs(chosen)
-    return Corpus(job, chosen, Books(job.output), retry_failed)
+    return Corpus(job, chosen, Books(job.output), retry_failed, priority)
 
 
 def nothing_in(corpus: Corpus) -> str:

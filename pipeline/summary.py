@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from pipeline.errors import EXIT_FAILURES, EXIT_OK
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pipeline.engine.job import Job
-    from pipeline.engine.stats import RunStats
-    from pipeline.engine.tracker import Tracker
+    from pipeline.engine.stats import Left, RunStats
+    from pipeline.records import Failure
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,9 @@ class RunSummary:
     """What the run's speed hangs on, in words."""
     peak_in_flight_bytes: int
     retries: int
+    left: Left
+    left_to: str = ""
+    """Another run at work, for which this one has left everything."""
     notes: tuple[str, ...] = ()
     """What went otherwise than configured without harm to a row, such as smaller batches."""
     problems: tuple[dict[str, object], ...] = ()
@@ -67,16 +72,18 @@ class RunSummary:
 
     @property
     def did_nothing(self) -> bool:
-        return not (self.videos_ok or self.videos_partial or self.videos_failed)
+        ended = self.videos_ok or self.videos_partial or self.videos_failed
+        return not (ended or self.shards or self.left)
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self) | {"exit_code": self.exit_code}
 
 
-def summarize(job: Job, tracker: Tracker) -> RunSummary:
+def summarize(
+    job: Job, stats: RunStats, problems: Sequence[Failure] = (), left_to: str = ""
+) -> RunSummary:
     import time
 
-    stats = tracker.stats
     shares = time_shares(stats)
     return RunSummary(
         run_id=job.run_id,
@@ -110,10 +117,12 @@ def summarize(job: Job, tracker: Tracker) -> RunSummary:
         limit=_limit(stats, shares),
         peak_in_flight_bytes=stats.peak_in_flight_bytes,
         retries=stats.retries,
+        left=stats.left,
+        left_to=left_to,
         notes=tuple(
             f"{note} ({times} times)" if times > 1 else note for note, times in stats.notes.items()
         ),
-        problems=tuple(asdict(problem) for problem in tracker.problems),
+        problems=tuple(asdict(problem) for problem in problems),
     )
 
 

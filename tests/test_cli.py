@@ -156,6 +156,18 @@ def test_verify_names_the_offending_rows(video, tmp_path):
             "./gone",
         ),
         (("run", "configs/probe.yaml", "VIDEO", "-o", "OUT", "--engine", "spark"), "spark"),
+        (
+            ("run", "configs/probe.yaml", "VIDEO", "-o", "OUT", "--budget", "6"),
+            "--budget 6: not a length of time such as 6h",
+        ),
+        (
+            ("run", "configs/probe.yaml", "VIDEO", "-o", "OUT", "--priority", "first"),
+            "--priority first: choose discovery, newest, oldest, stale-first",
+        ),
+        (
+            ("run", "configs/probe.yaml", "VIDEO", "-o", "OUT", "--overlap", "no"),
+            "--overlap no: choose share or leave",
+        ),
         (("status", "EMPTY"), "is no frameledger output"),
         (("verify", "nowhere"), "is no frameledger output"),
         (("demo", "--output", "VIDEO"), "is a file; name a folder"),

@@ -6,8 +6,7 @@ that die. Files that are no videos may come by the thousand and say nothing of t
 
 from __future__ import annotations
 
-import re
-
+from pipeline.engine.reasons import shape_of
 from pipeline.engine.tracker import Report
 from pipeline.errors import RunAborted
 
@@ -34,7 +33,7 @@ class Breaker:
             return [report]
         ready: list[Report] = []
         reason = f"{systemic[0].stage}: {systemic[0].reason}"
-        if _shape(reason) != _shape(self._reason):
+        if shape_of(reason) != shape_of(self._reason):
             ready = self.release()
         self._reason = reason
         self._held.append(report)
@@ -53,8 +52,3 @@ class Breaker:
         self._videos.clear()
         self._reason = ""
         return held
-
-
-def _shape(reason: str) -> str:
-    """A reason without what differs from video to video: numbers, quoted names, paths."""
-    return re.sub(r"0x[0-9a-f]+|\d+|'[^']*'|\"[^\"]*\"|/\S+", "#", reason)

@@ -8,6 +8,7 @@ reference goes on to the next actor without being looked at. Only acknowledgemen
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,6 +102,7 @@ class Driver:
         board = self._board
         while True:
             self._refill()
+            self._leave_rest()
             self._dispatch()
             if not board.streams and not self._pending:
                 if not (board.ready or board.to_index):
@@ -166,9 +168,22 @@ class Driver:
             self._begin(candidate.source, index)
 
     def _begin(self, source: Source, index: Any) -> None:
+        if self.tracker.budget.is_up:
+            return  # It has come too late.
         tasks, report = self.tracker.begin(source, index)
         self._recovery.record(report)
         self._board.ready.extend(Work.of(task, self.job.config.engine.attempts) for task in tasks)
+
+    def _leave_rest(self) -> None:
+        """Once the budget is up, keep only what was begun, and has to be tried again."""
+        if not self.tracker.budget.is_up:
+            return
+        board = self._board
+        for work in board.ready:
+            if not work.begun:
+                self.tracker.leave(work.task)
+        board.ready = deque(work for work in board.ready if work.begun)
+        board.to_index = deque(item for item in board.to_index if item[1] > 0)
 
     # -- what goes out ----------------------------------------------------------------
 
@@ -185,7 +200,9 @@ class Driver:
 
     def _index_next(self) -> bool:
         to_index = self._board.to_index
-        lane = self._lane(to_index[0][1] > 0) if to_index else None
+        if not to_index or (self.tracker.budget.is_up and not to_index[0][1]):
+            return False
+        lane = self._lane(to_index[0][1] > 0)
         if lane is None:
             return False
         candidate, strikes = to_index.popleft()
@@ -196,7 +213,7 @@ class Driver:
 
     def _start_next(self) -> bool:
         ready = self._board.ready
-        if not ready:
+        if not ready or (self.tracker.budget.is_up and not ready[0].begun):
             return False
         lane = self._lane(ready[0].suspect)
         if lane is None or not self._has_room(lane, ready[0].task):
@@ -229,6 +246,8 @@ class Driver:
         return stats.in_flight_bytes
 
     def _start(self, lane: Lane, work: Work) -> None:
+        if not work.begun:
+            self.tracker.begins(work.task)
         self.collector.begin(work.task, work.attempt)
         ahead = AHEAD_SPLIT if self._split else AHEAD_FUSED
         generator = lane.worker.stream.options(

@@ -34,6 +34,11 @@ class Work:
         return cls(task, Trials(attempts))
 
     @property
+    def begun(self) -> bool:
+        """A worker has had it before."""
+        return self.attempt > 1
+
+    @property
     def suspect(self) -> bool:
         """It failed before: it is worked alone, so that nothing else pays for it if it kills, and
         clip by clip, so that it is seen which one does."""

@@ -66,10 +66,14 @@ class _Local:
         index = self._tracker.known_index(candidate)
         if index is None:
             index = self._index(candidate)
-        if index is not None:
+        if index is not None and not self._tracker.budget.is_up:
             tasks, report = self._tracker.begin(source, index)
             self._record(report)
             for task in tasks:
+                if self._tracker.budget.is_up:
+                    self._tracker.leave(task)
+                    continue
+                self._tracker.begins(task)
                 self._shard(Work.of(task, self._attempts))
 
     def wait_for_others(self) -> None:

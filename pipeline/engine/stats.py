@@ -5,7 +5,28 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from pipeline.engine.reasons import Reasons
 from pipeline.records import ClipResult, ShardEnd
+
+
+@dataclass
+class Left:
+    """Work that a run knows of and has not done; in videos but for the last two."""
+
+    why: str = ""
+    """What ended the run before all was done."""
+    videos: int = 0
+    """Those that it did not come to, or did in part."""
+    other_run: int = 0
+    """Those that another run had taken when it ended."""
+    counted: bool = True
+    """False where it did not look through the rest of its inputs: there may be more."""
+    planned_shards: int = 0
+    planned_frames: int = 0
+    """Of videos that were planned: shards that were not begun, and their sampled frames."""
+
+    def __bool__(self) -> bool:
+        return bool(self.videos or self.other_run or not self.counted)
 
 
 @dataclass
@@ -50,6 +71,8 @@ class RunStats:
     decoders: int = 1
     analyzers: int = 1
 
+    left: Left = field(default_factory=Left)
+    reasons: Reasons = field(default_factory=Reasons)
     waiting_for: str = ""
     """What keeps the run from starting, in words."""
     notes: dict[str, int] = field(default_factory=dict)
@@ -73,6 +96,11 @@ class RunStats:
         self.host_bytes = max(self.host_bytes, ack.host_bytes)
         self.device_bytes = max(self.device_bytes, ack.device_bytes)
         self.last_result_at = time.perf_counter()
+
+    @property
+    def videos_begun_only(self) -> int:
+        """Videos that were handed out and have not ended."""
+        return self.videos_started - sum(self.videos.values())
 
     @property
     def startup_s(self) -> float:

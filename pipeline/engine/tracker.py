@@ -6,13 +6,17 @@ Plain Python, the same for both engines. Holds counts and ids, never rows or pix
 from __future__ import annotations
 
 import math
+import random
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
+from pipeline.engine.budget import Budget
 from pipeline.engine.cause import Cause
 from pipeline.engine.stats import Ack, RunStats
+from pipeline.ledger.adopt import take_over_from_dead
 from pipeline.ledger.leases import Lease
 from pipeline.ledger.outcomes import lost_frames
 from pipeline.records import (
@@ -60,11 +64,13 @@ class Tracker:
         stats: RunStats,
         limit: int | None = None,
         lease: Lease | None = None,
+        budget: Budget | None = None,
     ) -> None:
         """`lease`: what other runs at work in the same output are told by; None: they are not."""
         self.corpus = corpus
         self.stats = stats
         self.lease = lease
+        self.budget = budget or Budget()
         self.exhausted = False
         self.waiting = False
         self.problems: list[Failure] = []
@@ -72,11 +78,15 @@ class Tracker:
         self._limit = limit
         self._in_work: dict[str, _InWork] = {}
         self._ended: dict[bytes, tuple[str, str]] = {}
+        self._found: Iterator[Candidate] = iter(())
+        """What of the inputs has not been looked at in this pass."""
         self._candidates = self._stream()
 
     _KEPT_PROBLEMS = 50
-    POLL_S = 0.5
-    """How often to ask again while another run is waited for."""
+    POLL_S = 0.4 + 0.2 * random.random()
+    """How often to ask again while another run is waited for; not at one pace with it."""
+    COUNT_S = 60.0
+    """For how long a run whose budget is up looks for what it leaves."""
 
     # -- what is due ------------------------------------------------------------------
 
@@ -105,52 +115,79 @@ class Tracker:
         """Of the pass before: videos that another run had taken."""
         while left is None or left:
             among, left = left, set()
-            for candidate, taken in self._taken(self._undone(among)):
-                if not taken:
-                    left.add(candidate.source.uri)
-                    continue
-                self.stats.videos_started += 1
-                yield candidate
-                if self._room < 1:
-                    return
-            if left:
+            found = self.corpus.candidates()
+            self._found = found if among is None else _only(found, among)
+            undone = (candidate for candidate in self._found if not self._is_known(candidate))
+            while not self._is_full and (group := self._next_of(undone)):
+                taken = self._take(group)
+                while group and not self._is_full:
+                    candidate = self.corpus.as_it_is(group.popleft())
+                    if candidate.source.uri not in taken:
+                        left.add(candidate.source.uri)
+                    elif not self._is_known(candidate):
+                        self.stats.videos_started += 1
+                        yield candidate
+                self.stats.left.videos += len(group)
+            if left and not self._is_full:
                 yield from self._others_done(left)
+                # Where it died, what it had finished is not done again.
+                take_over_from_dead(self.corpus.job.output)
                 self.corpus.reopen()
+            if self._is_full:
+                self.stats.left.other_run = len(left)
+                return
 
     @property
     def _room(self) -> float:
         """How many videos may still be begun."""
+        if self.budget.is_up:
+            return 0
         return math.inf if self._limit is None else self._limit - self.stats.videos_started
 
-    def _undone(self, among: set[str] | None) -> Iterator[Candidate]:
-        """Candidates (of `among`, where that is given) with something to do."""
-        for candidate in self.corpus.candidates():
-            if among is not None and candidate.source.uri not in among:
-                continue
-            if candidate.state == "done":
-                self.stats.skipped_done += 1
-                self.stats.known_partial += candidate.partial
-            elif candidate.state == "failed":
-                self.stats.known_failed += 1
-            else:
-                yield candidate
+    @property
+    def _is_full(self) -> bool:
+        return self._room < 1
 
-    def _taken(self, candidates: Iterator[Candidate]) -> Iterator[tuple[Candidate, bool]]:
-        """Each with whether it is this run's to work on; so many at once as the lease says."""
-        if self.lease is None:
-            yield from ((candidate, True) for candidate in candidates)
-            return
-        while group := list(islice(candidates, int(min(self.lease.at_once, self._room)))):
-            taken = self.lease.take_all([candidate.source.uri for candidate in group])
-            yield from ((candidate, candidate.source.uri in taken) for candidate in group)
+    def _is_known(self, candidate: Candidate) -> bool:
+        """Count a video that there is nothing to do for."""
+        if candidate.state == "done":
+            self.stats.skipped_done += 1
+            self.stats.known_partial += candidate.partial
+        elif candidate.state == "failed":
+            self.stats.known_failed += 1
+        return candidate.state in ("done", "failed")
+
+    def _next_of(self, undone: Iterator[Candidate]) -> deque[Candidate]:
+        """As many as are to be taken at once."""
+        at_once = self.lease.at_once if self.lease is not None else 1
+        return deque(islice(undone, int(max(1, min(at_once, self._room)))))
+
+    def _take(self, group: Iterable[Candidate]) -> set[str]:
+        """Those that are this run's to work on, by uri."""
+        uris = [candidate.source.uri for candidate in group]
+        return self.lease.take_all(uris) if self.lease is not None else set(uris)
 
     def _others_done(self, left: set[str]) -> Iterator[None]:
         self.waiting = True
         self.stats.say(f"another run works on {len(left):,} of the videos; waiting for its end")
-        while self.lease is not None and self.lease.others_hold(left):
+        while self.lease is not None and self.lease.others_hold(left) and not self.budget.is_up:
             yield None
         self.stats.say("")
         self.waiting = False
+
+    def count_left(self) -> None:
+        """Look through the rest of the inputs, after the last work, for what is left of them."""
+        left = self.stats.left
+        left.videos += self.stats.videos_begun_only
+        # Whoever sets a limit does not want all of the inputs to be looked at.
+        until = time.monotonic() + (self.COUNT_S if self.budget.is_up else 0.0)
+        for candidate in self._found:
+            if time.monotonic() > until:
+                left.counted = False
+                break
+            left.videos += not self._is_known(candidate)
+        if left:
+            left.why = f"its budget of {self.budget}" if self.budget.is_up else "its limit"
 
     def known_index(self, candidate: Candidate) -> VideoIndex | None:
         """The index that the output keeps, where the file is the one it was made of."""
@@ -170,6 +207,10 @@ class Tracker:
         ended = self._ended.get(bytes.fromhex(video_id))
         if ended is not None:
             return [], Report(outcomes=[self._outcome(source, index, *ended)])
+        now = self.corpus.settled_by_others(source, video_id)
+        if now is not None and self._is_known(now):
+            self.stats.videos_started -= 1
+            return [], Report()
         tasks = self.corpus.tasks(source, index)
         self.stats.worked |= {fingerprint for task in tasks for fingerprint in task.analyses}
         video = _InWork(index, [source], len(tasks))
@@ -189,6 +230,15 @@ class Tracker:
         """A source that never got an index."""
         self._note(failure)
         return Report([failure], [self._outcome(source, None, "failed", failure.reason)])
+
+    def begins(self, task: ShardTask) -> None:
+        """A shard goes to a worker for the first time."""
+        self.budget.begins(task.frame_count)
+
+    def leave(self, task: ShardTask) -> None:
+        """A shard is not begun, since the budget is up: its video is for the next run to end."""
+        self.stats.left.planned_shards += 1
+        self.stats.left.planned_frames += task.frame_count
 
     def acknowledge(self, ack: Ack) -> None:
         """Count what a result brought."""
@@ -273,8 +323,13 @@ class Tracker:
 
     def _note(self, failure: Failure) -> None:
         self.stats.failures += 1
+        self.stats.reasons.count(failure)
         if len(self.problems) < self._KEPT_PROBLEMS:
             self.problems.append(failure)
+
+
+def _only(found: Iterator[Candidate], uris: set[str]) -> Iterator[Candidate]:
+    return (candidate for candidate in found if candidate.source.uri in uris)
 
 
 def _damage(source: Source, index: VideoIndex) -> Failure:

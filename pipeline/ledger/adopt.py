@@ -6,21 +6,28 @@ from collections.abc import Collection
 
 from pipeline.ledger.commit import LedgerWriter
 from pipeline.ledger.journal import journals, read_journal
+from pipeline.ledger.leases import dead_runs, forget, live_runs
 
 
-def adopt(output: str, alive: Collection[str]) -> dict[str, int]:
+def adopt(output: str, alive: Collection[str] | None = None) -> dict[str, int]:
     """Commit the shards that dead runs had finished and not committed.
 
-    Two processes may do so at once. Raises RunAborted where the tables cannot be written.
+    Two processes may do so at once, beside runs that are going on. Raises RunAborted where the
+    tables cannot be written.
 
     Args:
-        alive: runs that are still going on, whose journals are their own business.
+        alive: runs that are still going on, whose journals are their own business; found out
+            where it is None.
 
     Returns rows per table that landed through this call.
     """
     rows: dict[str, int] = {}
-    for run_id in journals(output):
-        if run_id in alive:
+    found = journals(output)
+    if found and alive is None:
+        # Asked after the journals were listed: a run has its lease before it has one.
+        alive = live_runs(output)
+    for run_id in found:
+        if run_id in (alive or ()):
             continue
         with LedgerWriter(output, run_id, None) as writer:
             pass
@@ -47,3 +54,11 @@ def left_whole(output: str, alive: Collection[str]) -> dict[str, str]:
 def has_left(output: str) -> bool:
     """Whether any run has left a journal, dead or alive."""
     return bool(journals(output))
+
+
+def take_over_from_dead(output: str) -> None:
+    """Land what dead runs have left whole, and forget them."""
+    dead = dead_runs(output)
+    adopt(output)
+    for run_id in dead:
+        forget(output, run_id)

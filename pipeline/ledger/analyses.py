@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
@@ -34,6 +34,13 @@ class RecordedAnalysis:
     run_id: str
     leaving: bool = False
     """Its rows are being removed (`superseded`): they are not to be counted on."""
+    superseded_at: str = ""
+    """As above: when a run wanted another of the name in its place. Empty where that is not so."""
+
+    def as_property(self, **changes: object) -> dict[str, str]:
+        """The property that keeps it, with changes."""
+        value = {k: v for k, v in vars(self).items() if k != "fingerprint"} | changes
+        return {ANALYSIS_KEY + self.fingerprint: json.dumps(value, sort_keys=True)}
 
 
 def record_analyses(store: Store, analyses: Iterable[Analysis], run_id: str) -> None:
@@ -43,15 +50,10 @@ def record_analyses(store: Store, analyses: Iterable[Analysis], run_id: str) -> 
     where rows of an analysis are being removed.
     """
     for analysis in analyses:
-        key = ANALYSIS_KEY + analysis.fingerprint
-        value = {
-            "name": analysis.name,
-            "table": analysis.table,
-            "identity": analysis.identity,
-            "created_at": _now_iso(),
-            "wanted_at": _now_iso(),
-            "run_id": run_id,
-        }
+        now = _now_iso()
+        wanted = RecordedAnalysis(
+            analysis.fingerprint, analysis.name, analysis.table, analysis.identity, now, now, run_id
+        )
         tries = Patience(f"output {store.root}: cannot record analysis {analysis.name}")
         while True:
             try:
@@ -64,13 +66,15 @@ def record_analyses(store: Store, analyses: Iterable[Analysis], run_id: str) -> 
                             f"{analysis.fingerprint} are being removed; end that with "
                             f"`frameledger gc {store.root} --superseded`, then run this again"
                         )
-                    if newest_analyses(known.values())[analysis.name].fingerprint in key:
-                        break
-                    value["created_at"] = known[analysis.fingerprint].created_at
+                    wanted = replace(wanted, created_at=known[analysis.fingerprint].created_at)
+                before = newest_analyses(known.values()).get(analysis.name)
+                if before is not None and before.fingerprint == analysis.fingerprint:
+                    break
+                properties = wanted.as_property()
+                if before is not None:
+                    properties |= before.as_property(superseded_at=now)
                 # A commit of another writer in between is refused, not overwritten.
-                snapshot.alter.set_table_properties(
-                    {key: json.dumps(value, sort_keys=True)}, raise_if_not_exists=False
-                )
+                snapshot.alter.set_table_properties(properties, raise_if_not_exists=False)
                 break
             except CommitFailedError as error:
                 tries.conflict(error)

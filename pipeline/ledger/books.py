@@ -41,6 +41,10 @@ class Books:
         names = ("videos", "shards", *reversed(DATA_TABLES), "failures", "indexes")
         # Opened in the reverse order of commits: what an earlier snapshot names, later ones have.
         snapshots = {name: store.open(name) for name in names if store.exists(name)}
+        self.versions = {
+            name: snapshots[name].version() if name in snapshots else -1 for name in DATA_TABLES
+        }
+        """Of the data tables."""
         self._videos = CurrentVideos(store, snapshots.get("videos"))
         self._landed = _landed_of(store, snapshots)
         self._failed = _failed_of(store, snapshots.get("failures"))

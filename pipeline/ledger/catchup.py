@@ -42,6 +42,12 @@ def note_shards(rows: pa.Table) -> dict[str, object]:
     return {"shards": [list(row.values()) for row in rows.to_pylist()]}
 
 
+def shards_noted(note: dict[str, object]) -> list[dict[str, str]]:
+    """The shards rows in the metadata of a data table's commit, by column."""
+    rows: list[list[str]] = note.get("shards", [])  # type: ignore[assignment]
+    return [dict(zip(_ROW, row, strict=True)) for row in rows]
+
+
 def note_covers(covers: dict[str, int]) -> dict[str, object]:
     """The metadata of a commit to `shards`."""
     return {"covers": covers}

@@ -90,6 +90,7 @@ def gc(
     dry_run: bool = False,
     grace_hours: int = GRACE_HOURS,
     superseded: bool = False,
+    keep_s: float = 0.0,
 ) -> GcReport:
     """Clean up an output.
 
@@ -100,6 +101,7 @@ def gc(
             runs are going on it reaches back to before the oldest of them began.
         superseded: also remove the rows of superseded analyses and of contents that no file has
             any more. Nothing of that is done while a run is going on, or has left a journal.
+        keep_s: of those, leave what has been superseded for less than so many seconds.
 
     Raises UsageError where `output` is none, or damaged; RunAborted where it cannot be written.
     """
@@ -110,7 +112,7 @@ def gc(
         raise UsageError(f"{output} is no frameledger output: it has no table videos")
     with damage_is_said(store):
         try:
-            return _Gc(store, GcReport(output, dry_run), grace_hours).run(superseded)
+            return _Gc(store, GcReport(output, dry_run), grace_hours, keep_s).run(superseded)
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -120,11 +122,12 @@ def gc(
 
 
 class _Gc:
-    def __init__(self, store: Store, report: GcReport, grace_hours: int) -> None:
+    def __init__(self, store: Store, report: GcReport, grace_hours: int, keep_s: float) -> None:
         self._store = store
         self._report = report
         self._dry = report.dry_run
         self._grace_hours = grace_hours
+        self._keep_s = keep_s
         self._going: dict[str, dict[str, Part]] = {name: {} for name in TABLES}
         """With `dry_run`: files that dropping and compacting would supersede, by path."""
 
@@ -167,7 +170,7 @@ class _Gc:
         if held:
             self._report.notes.append(f"superseded rows stay: {held}")
             return
-        found = find_superseded(self._store)
+        found = find_superseded(self._store, self._keep_s)
         for analysis in found.analyses:
             parts = analysis_parts(self._store, analysis)
             rows = {table: sum(part.rows for part in there) for table, there in parts.items()}

@@ -4,6 +4,9 @@ No row hangs on a lease while rows are only added: ids guard those (see `delta`)
 at once from doing the same work, and tells the journal of a run that died from that of one that
 is still writing it. What takes rows away (`gc --superseded`, `reopen`) waits until no run is alive.
 
+The same bytes under two names may be worked by two runs at once, and land once: leases are of
+files, which need not be read to be taken.
+
     OUTPUT/_runs/RUN/lease.json     host, process; touched every few seconds
     OUTPUT/_runs/RUN/taken          16 bytes for each video that the run has taken (on a store, in
                                     objects taken/000001 ...)
@@ -11,6 +14,7 @@ is still writing it. What takes rows away (`gc --superseded`, `reopen`) waits un
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import socket
@@ -53,6 +57,7 @@ class Lease:
         self._folder = folder_at(root)
         self._run_id = run_id
         self._what = what
+        self._since = time.time()
         self._others = _Others(self._folder, run_id)
         self._pace = _Pace() if is_remote(root) else None
         self._taken: Log | None = None
@@ -71,7 +76,7 @@ class Lease:
     def open(self) -> None:
         """Raises RunAborted where the output cannot be written."""
         try:
-            self._folder.write(f"{self._own}/{_LEASE}", _this_process())
+            self._folder.write(f"{self._own}/{_LEASE}", _this_process(self._since))
             self._taken = self._folder.grow(f"{self._own}/taken", piece_bytes=_PIECE_BYTES)
         except OSError as error:
             raise self._full(error) from error
@@ -85,10 +90,13 @@ class Lease:
         """The videos among these that this run is to work on; not those where another that is
         alive does, nor (once) those where one did: the books may know by now what became of them.
 
-        Of two that take one at the same moment, the one whose id comes first keeps it:
+        Of two that take one at the same moment on a store, the one whose id comes first keeps it:
 
             first     looks   takes           looks: both, it is mine
             second       looks   takes    waits, looks: both, it is the first's
+
+        On a disk nobody waits, and neither has it: they meet again at the end of their lists, where
+        both let go before they go on.
         """
         if not self.is_open:
             self.open()
@@ -107,7 +115,10 @@ class Lease:
         if self._pace is not None:
             self._pace.took(len(keys))
         holders = {uri: self._others.holder(key) for uri, key in free.items()}
-        return {uri for uri, run in holders.items() if run is None or self._run_id < run}
+        first = self._pace is not None
+        return {
+            uri for uri, run in holders.items() if run is None or (first and self._run_id < run)
+        }
 
     def others_hold(self, uris: Iterable[str]) -> bool:
         """Whether any run that is alive holds one of these videos, for the same work."""
@@ -150,7 +161,7 @@ class Lease:
         while not self._stop.wait(TOUCH_S):
             with suppress(OSError):  # A store that is away for a moment; the run will say more.
                 # Made anew where somebody took this run for dead.
-                self._folder.touch(f"{self._own}/{_LEASE}", _this_process())
+                self._folder.touch(f"{self._own}/{_LEASE}", _this_process(self._since))
 
 
 class _Pace:
@@ -282,6 +293,16 @@ def began_at(root: str, run_id: str) -> float:
     return float(_read(folder_at(root), f"{FOLDER}/{run_id}/{_LEASE}").get("started_at", 0.0))
 
 
+def said_of(root: str, run_id: str) -> str:
+    """A run that is going on, for people: its id, where it runs, since when."""
+    said = _read(folder_at(root), f"{FOLDER}/{run_id}/{_LEASE}")
+    if not said:
+        return f"run {run_id}"  # It has ended just now.
+    began = datetime.datetime.fromtimestamp(said["since"], datetime.timezone.utc)
+    host = str(said["host"]).split()[0]
+    return f"run {run_id} (process {said['pid']} on {host}, since {began:%Y-%m-%d %H:%M:%S} UTC)"
+
+
 def _states(root: str) -> dict[str, bool]:
     folder = folder_at(root)
     runs = _runs(folder)
@@ -315,11 +336,12 @@ def _unpacked(data: bytes) -> list[Key]:
     return [(int(hi), int(lo)) for hi, lo in numbers.tolist()]
 
 
-def _this_process() -> bytes:
+def _this_process(since: float) -> bytes:
     import psutil
 
     process = psutil.Process()
-    said = {"host": _host(), "pid": process.pid, "started_at": process.create_time()}
+    began = {"started_at": process.create_time(), "since": since}
+    said = {"host": _host(), "pid": process.pid, **began}
     return json.dumps(said).encode()
 
 

@@ -12,7 +12,7 @@ that tell of a content go last.
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -33,6 +33,7 @@ from pipeline.ledger.books import latest_rows
 from pipeline.ledger.catchup import catch_up, covering
 from pipeline.ledger.keys import keys_of
 from pipeline.ledger.parts import Part, parts_of
+from pipeline.ledger.retention import analyses_since, contents_since
 from pipeline.ledger.rewrite import TRIES, Swap, change_rows
 from pipeline.ledger.scan import read_table
 from pipeline.ledger.schema import DATA_TABLES
@@ -50,19 +51,30 @@ class Superseded:
     """video_ids."""
 
 
-def find_superseded(store: Store) -> Superseded:
+def find_superseded(store: Store, keep_s: float = 0.0) -> Superseded:
     """Analyses that no newest one needs, and contents of which every file has another one now.
 
     A file that could not be read the last time keeps its content: it may come back.
+
+    Args:
+        keep_s: leave out what has been superseded for less than so many seconds.
     """
+    before = time.time() - keep_s
     known = read_analyses(store)
     newest = newest_analyses(known).values()
     kept = {a.fingerprint for a in newest} | {str(a.identity.get("frames")) for a in newest}
-    old = tuple(a for a in known if a.leaving or a.fingerprint not in kept)
-    return Superseded(old, tuple(_old_contents(store)))
+    since = analyses_since(known)
+    old = tuple(
+        a
+        for a in known
+        # One that is leaving has lost rows already.
+        if a.leaving
+        or (a.fingerprint not in kept and (not keep_s or since[a.fingerprint] <= before))
+    )
+    return Superseded(old, tuple(_old_contents(store, before if keep_s else None)))
 
 
-def _old_contents(store: Store) -> list[str]:
+def _old_contents(store: Store, before: float | None) -> list[str]:
     columns = ["uri", "video_id", "recorded_at"]
     rows = read_table(store.dataset("videos", store.open("videos")), columns)
     newest = latest_rows(keys_of(rows.column("uri")), rows.column("recorded_at"))
@@ -71,7 +83,11 @@ def _old_contents(store: Store) -> list[str]:
     unread = now.filter(now.column("video_id").is_null()).column("uri")
     kept = rows.filter(pc.is_in(rows.column("uri"), unread)).column("video_id")
     stay = pa.chunked_array([*now.column("video_id").chunks, *kept.chunks], pa.string()).unique()
-    return sorted(ids.filter(pc.invert(pc.is_in(ids, stay))).drop_null().unique().to_pylist())
+    old = sorted(ids.filter(pc.invert(pc.is_in(ids, stay))).drop_null().unique().to_pylist())
+    if before is None:
+        return old
+    since = contents_since(rows, old)
+    return [video_id for video_id in old if since[video_id] <= before]
 
 
 # -- analyses ------------------------------------------------------------------------------
@@ -122,25 +138,23 @@ def mark_leaving(store: Store, analysis: RecordedAnalysis, leaving: bool = True)
     snapshot = store.open(analysis.table)
     if analysis not in analyses_in([snapshot]):
         return False
-    value = {k: v for k, v in vars(analysis).items() if k != "fingerprint"} | {"leaving": leaving}
-    _set_analysis(store, snapshot, analysis, json.dumps(value, sort_keys=True))
+    _set(store, analysis.table, snapshot, analysis.as_property(leaving=leaving))
     return True
 
 
 def _forget(store: Store, analysis: RecordedAnalysis) -> None:
     """The last step of removing an analysis: the output does not know it any more."""
-    _set_analysis(store, store.open(analysis.table), analysis, "")
-
-
-def _set_analysis(
-    store: Store, snapshot: DeltaTable, analysis: RecordedAnalysis, text: str
-) -> None:
     key = ANALYSIS_KEY + analysis.fingerprint
+    _set(store, analysis.table, store.open(analysis.table), {key: ""})
+
+
+def _set(store: Store, table: str, snapshot: DeltaTable, properties: dict[str, str]) -> None:
     try:
-        snapshot.alter.set_table_properties({key: text}, raise_if_not_exists=False)
+        snapshot.alter.set_table_properties(properties, raise_if_not_exists=False)
     except CommitFailedError:
         # It may have been made, and the answer lost.
-        if store.open(analysis.table).metadata().configuration.get(key, "") != text:
+        there = store.open(table).metadata().configuration
+        if any(there.get(key, "") != text for key, text in properties.items()):
             raise
 
 

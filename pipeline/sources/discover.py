@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
@@ -77,7 +77,25 @@ def look(uri: str) -> Source:
     if is_remote(uri):
         return _source(objects.stat(uri))
     status = os.stat(uri)
-    return Source(uri, stamp_of(status), status.st_size)
+    return Source(uri, stamp_of(status), status.st_size, status.st_mtime)
+
+
+def look_again(sources: Sequence[Source]) -> list[Source]:
+    """Sources as they are now, where they were listed some time ago, without those that are gone
+    or cannot be seen any more."""
+    objects_now = buckets.find_many([source.uri for source in sources])
+    found = []
+    for source in sources:
+        now: object = objects_now.get(source.uri)
+        if source.uri not in objects_now:
+            now = _stat(source.uri)
+        elif isinstance(now, Stat):
+            now = _source(now)
+        elif isinstance(now, StoreError):
+            now = source  # Whoever reads it says what is the matter.
+        if isinstance(now, Source):
+            found.append(now)
+    return found
 
 
 def stamp_of(status: os.stat_result) -> str:
@@ -197,7 +215,7 @@ def _stat(path: str) -> Source | Failure:
     if not stat.S_ISREG(status.st_mode):
         # Opening a pipe would wait for whoever writes to it.
         return Failure(uri=_uri(path), stage="discover", reason="not a regular file")
-    return Source(uri=_uri(path), stamp=stamp_of(status), size_bytes=status.st_size)
+    return Source(_uri(path), stamp_of(status), status.st_size, status.st_mtime)
 
 
 def _unseen(uri: str, error: OSError) -> Failure:
@@ -251,4 +269,4 @@ def _below(uri: str, where: _List, discovery: Discovery) -> Iterator[Source | Fa
 
 
 def _source(found: Stat) -> Source:
-    return Source(found.uri, found.stamp, found.size_bytes)
+    return Source(found.uri, found.stamp, found.size_bytes, found.modified_s)
