@@ -15,9 +15,16 @@ from benchmarks.books import books
 from benchmarks.crash import crash
 from benchmarks.memory import memory
 from benchmarks.models import models
+from benchmarks.scaling import scaling
 from benchmarks.throughput import throughput
 
-TABLES = {"throughput": throughput, "memory": memory, "crash": crash, "models": models}
+TABLES = {
+    "throughput": throughput,
+    "memory": memory,
+    "crash": crash,
+    "models": models,
+    "scaling": scaling,
+}
 WORK = Path("bench-output")
 VIDEOS = Path("../shared/videos")
 """Real videos; the demo world's are used where the folder is absent."""

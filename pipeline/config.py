@@ -176,8 +176,20 @@ class EngineConfig(_Model):
     workers: CountOrAuto = "auto"
     """Decoding actors: decoders when split, fused workers otherwise. auto: one per CPU."""
     analyzers: CountOrAuto = "auto"
-    """Analyzer actors when split. auto: one per GPU, one in all without GPUs."""
+    """Analyzer actors when split. auto: one per GPU, without GPUs one per node."""
+    min_workers: PositiveInt | None = None
+    """Bounds of auto. What the cluster has no room for yet is asked for, so that one that scales
+    itself grows: up to the maximum where it is given, else to the minimum (default: one)."""
+    max_workers: PositiveInt | None = None
+    min_analyzers: PositiveInt | None = None
+    max_analyzers: PositiveInt | None = None
+    head: Literal["auto", "use", "leave"] = "auto"
+    """The node that runs Ray's own services. auto: left alone once another node can do the work;
+    leave: also while it is the only one."""
     gpus_per_analyzer: PositiveFloat = 1.0
+    """A part of a GPU, or a whole number of them."""
+    analyzers_per_collector: PositiveInt = 32
+    """Analyzers, or fused workers, for each process that writes the tables."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     attempts: PositiveInt = 3
     """How often a shard, or a clip of it, is tried before it becomes a failure."""
@@ -193,6 +205,25 @@ class EngineConfig(_Model):
     same_failures: NonNegativeInt = 10
     """Videos in a row that fail for the same reason, one that lies not in the file, after which
     the run stops: it is the reason that has to go. 0: never."""
+
+    @model_validator(mode="after")
+    def _counts(self) -> EngineConfig:
+        for name in ("workers", "analyzers"):
+            least, most = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
+            given = [key for key, bound in (("min", least), ("max", most)) if bound is not None]
+            if given and getattr(self, name) != "auto":
+                raise ValueError(
+                    f"{given[0]}_{name} is a bound of {name}: auto; with {name}: "
+                    f"{getattr(self, name)} leave it out"
+                )
+            if least is not None and most is not None and least > most:
+                raise ValueError(f"min_{name} {least} is above max_{name} {most}")
+        if self.gpus_per_analyzer > 1 and self.gpus_per_analyzer % 1:
+            raise ValueError(
+                f"gpus_per_analyzer {self.gpus_per_analyzer:g}: a part of a GPU such as 0.5, or a "
+                "whole number of them"
+            )
+        return self
 
 
 class MemoryConfig(_Model):

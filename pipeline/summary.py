@@ -131,8 +131,7 @@ def time_shares(stats: RunStats) -> dict[str, float]:
 
     Fused, every worker does both; split, decoders and analyzers are processes of their own.
     """
-    processes = stats.decoders + (stats.analyzers if stats.placement == "split" else 0)
-    had = stats.steady_s * processes
+    had = stats.decoder_s + stats.analyzer_s
     if had <= 0:
         return {"decode": 0.0, "analyze": 0.0, "wait": 0.0}
     decode = min(1.0, stats.decode_s / had)
@@ -144,8 +143,8 @@ def _limit(stats: RunStats, shares: dict[str, float]) -> str:
     if stats.steady_s <= 0:
         return "nothing was processed"
     if stats.placement == "split":
-        decoders = stats.decode_s / (stats.steady_s * stats.decoders)
-        models = sum(stats.analyze_s.values()) / (stats.steady_s * max(1, stats.analyzers))
+        decoders = stats.decode_s / max(1e-9, stats.decoder_s)
+        models = sum(stats.analyze_s.values()) / max(1e-9, stats.analyzer_s)
         if max(decoders, models) < 0.5:
             return "neither: decoders and analyzers wait (little work in parallel, or the store)"
         if decoders >= models:

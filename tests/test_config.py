@@ -37,6 +37,17 @@ def test_every_shipped_configuration_loads(path):
         ({"sampling": {"fps": "fast"}}, (), "sampling.fps = 'fast'"),
         ({"memory": {"limit": "3 elephants"}}, (), "memory.limit = '3 elephants'"),
         ({"engine": {"workers": 0}}, (), "engine.workers = 0"),
+        (
+            {"engine": {"workers": 2, "max_workers": 4}},
+            (),
+            "max_workers is a bound of workers: auto",
+        ),
+        (
+            {"engine": {"min_workers": 5, "max_workers": 4}},
+            (),
+            "min_workers 5 is above max_workers 4",
+        ),
+        ({"engine": {"gpus_per_analyzer": 1.5}}, (), "a part of a GPU such as 0.5"),
         ({}, ("stride",), "--set stride"),
         ({"clip": 3}, ("clip.length.x=1",), "clip is a value"),
         ([1], (), "top level"),

@@ -13,7 +13,8 @@ from pipeline.records import Parcel, ShardEnd, ShardTask, VideoIndex
 class Collector:
     """Buffers clip results, turns whole shards into rows and commits them by size or time."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, part: int = 0) -> None:
+        """`part`: its number among the collectors of the run."""
         commit = job.config.commit
         self._writer = LedgerWriter(
             job.output,
@@ -21,7 +22,9 @@ class Collector:
             analyses=job.by_fingerprint(),
             commit_bytes=commit.bytes,
             commit_seconds=commit.seconds,
+            part=part,
         )
+        self._said = (0, 0.0)
         self._ends: dict[str, ShardEnd] = {}
 
     def index(self, index: VideoIndex) -> None:
@@ -54,8 +57,7 @@ class Collector:
                 ack.ended = self._ends.pop(item.task_key)
                 ack.rows = whole.rows
         self._writer.flush_if_due()
-        ack.commits = self._writer.stats.commits
-        ack.commit_s = self._writer.stats.commit_s
+        ack.commits, ack.commit_s = self._new_commits()
         return ack
 
     def discard(self, task_key: str, attempt: int) -> None:
@@ -81,6 +83,12 @@ class Collector:
         self._writer.flush()
 
     def close(self) -> tuple[int, float]:
-        """Commit everything that is whole. Returns (commits, seconds in commits)."""
+        """Commit everything that is whole. Returns (commits, seconds in commits) that no
+        acknowledgement has told of."""
         self._writer.close()
-        return self._writer.stats.commits, self._writer.stats.commit_s
+        return self._new_commits()
+
+    def _new_commits(self) -> tuple[int, float]:
+        stats, before = self._writer.stats, self._said
+        self._said = stats.commits, stats.commit_s
+        return stats.commits - before[0], stats.commit_s - before[1]

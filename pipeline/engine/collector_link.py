@@ -6,6 +6,7 @@ not journaled, is told again; shards that were not whole are redone by the drive
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import ray
@@ -60,9 +61,9 @@ class CollectorLink:
     def discard(self, task_key: str, attempt: int) -> None:
         self._actor.discard.remote(task_key, attempt)
 
-    def add(self, parcel: Any) -> Any:
-        """Send a parcel's reference on; the reference to its acknowledgement."""
-        return self._actor.add.remote(parcel)
+    def add(self, parcels: Sequence[Any]) -> Any:
+        """Send references to parcels on; the reference to what is said of each."""
+        return self._actor.add.remote(*parcels)
 
     def tick(self) -> None:
         self._actor.tick.remote()

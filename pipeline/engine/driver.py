@@ -8,49 +8,38 @@ reference goes on to the next actor without being looked at. Only acknowledgemen
 from __future__ import annotations
 
 import time
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
+from pipeline.engine.cause import Cause
 from pipeline.engine.collector_link import CollectorLink
+from pipeline.engine.collectors import Collectors
+from pipeline.engine.fleet import Fleet
+from pipeline.engine.flow import Flow
+from pipeline.engine.handout import Handout
+from pipeline.engine.intake import Intake
 from pipeline.engine.job import Job
-from pipeline.engine.lanes import Board, Indexing, Lane, Stream, Work
+from pipeline.engine.lanes import Board, Indexing, Models, Stream
 from pipeline.engine.metrics import RunMetrics
+from pipeline.engine.outbox import Bundle, Outbox, Result
 from pipeline.engine.recovery import Recovery
-from pipeline.engine.roster import Models, Roster
-from pipeline.engine.sizing import Sizing, clip_bytes
 from pipeline.engine.stats import Ack
 from pipeline.engine.tracker import Tracker
 from pipeline.engine.watchdog import Watchdog
-from pipeline.errors import RunAborted
-from pipeline.records import ShardTask, Source
+from pipeline.errors import RunAborted, VideoError
 from pipeline.resume import Candidate
 
-READY_SHARDS = 3
-"""Shards per worker to have planned ahead: videos are indexed while others are decoded, but no
-further than this, so that a corpus is not indexed whole before its first row lands."""
-AHEAD_FUSED = 4
-AHEAD_SPLIT = 2
-"""Items of a stream that a worker makes ahead of being drawn: results are small, clips are not."""
-CLIPS_PER_ANALYZER = 2
-"""One that is worked on, one whose arguments Ray fetches meanwhile."""
-ACKS_AHEAD = 32
-"""Results sent to the collector and not yet acknowledged, above which no more are drawn."""
 TICK_S = 2.0
-
-
-@dataclass(eq=False)
-class _Adding:
-    """A result with the collector."""
-
-    stream: Stream
-    number: int
-    """How many of the attempt's clips came before it."""
-    models: Models | None = None
-    """Who analyzed it, where that was another than who decoded it."""
+LOOK_S = 0.25
+"""How often clocks are looked at: more often would be noticed by nobody but the CPU."""
+GATHER_S = 0.002
+"""After a pause, how long to wait for what comes next after the first."""
+IDLE_S = 0.2
+"""Between looks while there is nobody to work."""
+STALL_S = 60.0
 
 
 @dataclass(eq=False)
@@ -60,6 +49,7 @@ class _Analyzing:
     stream: Stream
     number: int
     models: Models
+    process: str
 
 
 @dataclass
@@ -68,225 +58,160 @@ class Driver:
 
     job: Job
     tracker: Tracker
-    sizing: Sizing
-    collector: CollectorLink
-    roster: Roster
+    collectors: Collectors
+    fleet: Fleet
     metrics: RunMetrics
     _board: Board = field(default_factory=Board)
     _pending: dict[Any, Any] = field(default_factory=dict)
-    """Reference -> what it is: an Indexing, an _Analyzing or an _Adding."""
+    """Reference -> what it is: an Indexing, an _Analyzing or a Bundle."""
     _last_tick: float = 0.0
+    _last_look: float = 0.0
+    _stalled_at: float | None = None
+    """Since when nothing has been under way, though there is somebody to work."""
+    _said_to_wait: bool = False
 
     def __post_init__(self) -> None:
-        self._recovery = Recovery(
-            self.job, self.tracker, self.collector, self.roster, self._board, self._split
+        board, roster = self._board, self.fleet.roster
+        self._roster = roster
+        self._recovery = Recovery(self.job, self.tracker, self.collectors, self.fleet, board)
+        attempts = self.job.config.engine.attempts
+        self._intake = Intake(self.tracker, board, roster, self._recovery, attempts)
+        self._flow = Flow(board, self.fleet, self.tracker.stats)
+        self._handout = Handout(
+            board, roster, self._flow, self.collectors, self._pending, self.tracker.budget
         )
-        self._watchdog = Watchdog(self.job.config.engine, self.roster, self._can_draw)
-
-    @property
-    def _split(self) -> bool:
-        return bool(self.roster.models)
-
-    @property
-    def _lanes(self) -> list[Lane]:
-        return self.roster.lanes
+        self._outbox = Outbox(self.collectors, self._pending)
+        self._watchdog = Watchdog(self.job.config.engine, roster, self._can_draw)
 
     def work(self, first: Candidate) -> None:
         """Work `first` and all that is due after it."""
         # What the collector cannot open ends the run before any video is touched, and so does a
         # model that cannot be loaded.
-        self.collector.await_ready()
-        self.roster.await_enough(self.tracker.stats.say, self._watchdog.look)
-        self._take(first)
-        self.tracker.stats.first_work_at = self._last_tick = time.perf_counter()
+        self.collectors.await_ready()
+        self.fleet.await_enough(self.tracker.stats.say, self._watchdog.look)
+        self._intake.take(first)
+        stats = self.tracker.stats
+        stats.first_work_at = self._last_tick = time.perf_counter()
+        stats.there(*self._roster.counts)
         board = self._board
         while True:
-            self._refill()
-            self._leave_rest()
-            self._dispatch()
-            if not board.streams and not self._pending:
-                if not (board.ready or board.to_index):
-                    if self.tracker.exhausted:
-                        break
-                    if self.tracker.waiting:
-                        self._wait_for_others()
-                if not self.roster.absent:
-                    continue  # What was taken in had nothing to do in it.
-            self._wait()
+            self._intake.refill()
+            self._intake.leave_rest()
+            self._flow.look()
+            self._handout.work()
+            left = self._outbox.send()
+            under_way = self._pending or self._recovery.undecided or left is not None
+            if board.is_empty and not under_way:
+                if self.tracker.exhausted:
+                    break
+                if self.tracker.waiting:
+                    self._wait_for_others()
+                continue  # What was taken in had nothing to do in it.
+            self._wait(TICK_S if left is None else left)
             self._tick()
         self._recovery.release()
 
     def _wait_for_others(self) -> None:
         """Nothing to do until another run has ended, which may wait for this one as well."""
         self._recovery.release()
-        self.collector.flush()
+        self.collectors.flush()
         if self.tracker.lease is not None:
             self.tracker.lease.release()
         time.sleep(self.tracker.POLL_S)
+        self._tick()
 
     def _tick(self) -> None:
-        self._watchdog.look()
-        if time.perf_counter() - self._last_tick > TICK_S:
-            if not self.collector.settle():
-                self._recovery.collector_died()
-            self.collector.tick()
-            self._last_tick = time.perf_counter()
+        """What is to be done now and then, however busy the driver is."""
+        if self._recovery.undecided:
+            self._recovery.decide()
+        now = time.perf_counter()
+        if now - self._last_look > LOOK_S:
+            self._last_look = now
+            self._watchdog.look()
+        if self.fleet.is_due:
+            self._tend()
+        if now - self._last_tick > TICK_S:
+            self._last_tick = now
+            self.metrics.push()
+            for link in self.collectors.links:
+                if not link.settle():
+                    self._recovery.collector_died(link)
+                link.tick()
+
+    def _tend(self) -> None:
+        """Nodes come and go."""
+        for member in self.fleet.look():
+            self._recovery.departed(member)
+        self.fleet.hire(more=bool(self._board.ready) or not self.tracker.exhausted)
+        stats = self.tracker.stats
+        stats.there(*self._roster.counts)
+        if not self._roster.enough:
+            stats.say(self.fleet.waits_for())
+        elif self._said_to_wait:
+            stats.say("")
+        self._said_to_wait = not self._roster.enough
 
     def close(self) -> None:
         """Commit what is whole, then let the actors go. Raises RunAborted where it cannot be."""
-        try:
-            stats = self.tracker.stats
-            stats.commits, stats.commit_s = self.collector.close()
-        finally:
-            workers = [lane.worker for lane in self.roster.lanes]
-            for actor in [*workers, *(models.actor for models in self.roster.models)]:
-                ray.kill(actor)
-            self.collector.kill()
-
-    # -- what comes in ----------------------------------------------------------------
-
-    def _refill(self) -> None:
-        """Take candidates until enough shards are planned ahead, or none are left."""
-        while (
-            not self.tracker.exhausted
-            and len(self._board.ready) < READY_SHARDS * len(self._lanes)
-            and len(self._board.to_index) < len(self._lanes)
-        ):
-            candidate = self.tracker.next_due()
-            if candidate is None:
-                return
-            self._take(candidate)
-
-    def _take(self, candidate: Candidate) -> None:
-        if candidate.failure is not None:
-            self._recovery.record(self.tracker.unreadable(candidate.source, candidate.failure))
-            return
-        index = self.tracker.known_index(candidate)
-        if index is None:
-            self._board.to_index.append((candidate, 0))
-        else:
-            self._begin(candidate.source, index)
-
-    def _begin(self, source: Source, index: Any) -> None:
-        if self.tracker.budget.is_up:
-            return  # It has come too late.
-        tasks, report = self.tracker.begin(source, index)
-        self._recovery.record(report)
-        self._board.ready.extend(Work.of(task, self.job.config.engine.attempts) for task in tasks)
-
-    def _leave_rest(self) -> None:
-        """Once the budget is up, keep only what was begun, and has to be tried again."""
-        if not self.tracker.budget.is_up:
-            return
-        board = self._board
-        for work in board.ready:
-            if not work.begun:
-                self.tracker.leave(work.task)
-        board.ready = deque(work for work in board.ready if work.begun)
-        board.to_index = deque(item for item in board.to_index if item[1] > 0)
-
-    # -- what goes out ----------------------------------------------------------------
-
-    def _dispatch(self) -> None:
-        """Give work to the lanes, the emptiest first."""
-        while True:
-            short = len(self._board.ready) < len(self._lanes)
-            if not ((short and self._index_next()) or self._start_next() or self._index_next()):
-                return
-
-    def _lane(self, suspect: bool) -> Lane | None:
-        lanes = [lane for lane in self._lanes if lane.takes(suspect)]
-        return min(lanes, key=lambda lane: len(lane.queue), default=None)
-
-    def _index_next(self) -> bool:
-        to_index = self._board.to_index
-        if not to_index or (self.tracker.budget.is_up and not to_index[0][1]):
-            return False
-        lane = self._lane(to_index[0][1] > 0)
-        if lane is None:
-            return False
-        candidate, strikes = to_index.popleft()
-        indexing = Indexing(candidate, lane, strikes)
-        self._pending[lane.worker.index.remote(candidate.source)] = indexing
-        lane.queue.append(indexing)
-        return True
-
-    def _start_next(self) -> bool:
-        ready = self._board.ready
-        if not ready or (self.tracker.budget.is_up and not ready[0].begun):
-            return False
-        lane = self._lane(ready[0].suspect)
-        if lane is None or not self._has_room(lane, ready[0].task):
-            return False
-        if lane.queue and len(ready) <= len(self._lanes):
-            return False  # The last shards wait for whichever worker is free first.
-        self._start(lane, ready.popleft())
-        return True
-
-    def _has_room(self, lane: Lane, task: ShardTask) -> bool:
-        """Whether another shard fits under the cap; one always does, or nothing would go on."""
-        if not self._board.streams:
-            return True
-        one = self._clip_bytes(task)
-        needed = one * (AHEAD_SPLIT + 2) if self._split else max(0, one - _largest_clip(lane))
-        return self._in_flight() + needed <= self.sizing.in_flight_bytes
-
-    def _clip_bytes(self, task: ShardTask) -> int:
-        clip = self.job.config.clip
-        return clip_bytes(task.index.width, task.index.height, clip.length, clip.step)
-
-    def _in_flight(self) -> int:
         stats = self.tracker.stats
-        if self._split:
-            stats.in_flight_bytes = sum(stream.held_bytes for stream in self._board.streams)
-        else:
-            # Pixels never leave the worker, which holds the one clip that it is filling.
-            stats.in_flight_bytes = sum(_largest_clip(lane) for lane in self._lanes)
-        stats.peak_in_flight_bytes = max(stats.peak_in_flight_bytes, stats.in_flight_bytes)
-        return stats.in_flight_bytes
-
-    def _start(self, lane: Lane, work: Work) -> None:
-        if not work.begun:
-            self.tracker.begins(work.task)
-        self.collector.begin(work.task, work.attempt)
-        ahead = AHEAD_SPLIT if self._split else AHEAD_FUSED
-        generator = lane.worker.stream.options(
-            num_returns="streaming", _generator_backpressure_num_objects=ahead
-        ).remote(work.task, work.attempt)
-        stream = Stream(work, lane, generator, self._clip_bytes(work.task), AHEAD_SPLIT + 1)
-        lane.queue.append(stream)
-        self._board.streams.append(stream)
-        self._in_flight()
+        stats.there(*self._roster.counts)
+        self.metrics.push()
+        for node, why in self._roster.given_up.items():
+            stats.note(f"node {node[:12]} was not used: {why}")
+        try:
+            stats.committed(*self.collectors.close())
+        finally:
+            self.fleet.close()
+            self.collectors.kill()
 
     # -- what comes back --------------------------------------------------------------
 
-    def _wait(self) -> None:
+    def _wait(self, most_s: float) -> None:
         """Wait for anything that can be acted on now, and act on it."""
         drawable = {s.generator: s for s in self._board.streams if self._can_draw(s)}
-        waiting = [*self._pending, *self.roster.absent, *drawable]
+        waiting = [*self._pending, *self._roster.absent, *drawable]
         if not waiting:
-            raise RunAborted("nothing is under way, though work is left; please report this")
-        ready, _ = ray.wait(waiting, num_returns=1, timeout=TICK_S, fetch_local=False)
+            self._idle(most_s)
+            return
+        self._stalled_at = None
+        began = time.perf_counter()
+        ready, _ = ray.wait(waiting, num_returns=1, timeout=most_s, fetch_local=False)
         if ready and len(waiting) > 1:
-            # The first wait blocks; this one collects whatever else is there by now.
+            if time.perf_counter() - began > GATHER_S:
+                time.sleep(GATHER_S)  # There is time: what comes together is cheaper.
             ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0, fetch_local=False)
+        drawn = []
         for item in ready:
             if item in drawable:
-                if self._can_draw(drawable[item]):
-                    self._draw(drawable[item])
-                continue
-            if item in self.roster.absent:
-                self.roster.answered(item)
-                continue
-            what = self._pending.pop(item)
-            if isinstance(what, Indexing):
-                self._indexed(what, item)
-            elif isinstance(what, _Analyzing):
-                what.models.leave(what)
-                what.stream.in_flight -= 1
-                self._collect(_Adding(what.stream, what.number, what.models), item)
+                drawn.append(drawable[item])
+            elif item in self._roster.absent:
+                self._roster.answered(item)
             else:
-                self._acknowledged(what, item)
+                self._came(self._pending.pop(item), item)
+        self._flow.look()
+        for stream in sorted(drawn, key=self._flow.is_far):
+            if self._can_draw(stream):
+                self._draw(stream)
+
+    def _idle(self, most_s: float) -> None:
+        """There is work, and nobody to do it; a node that joins brings somebody."""
+        now = time.perf_counter()
+        self._stalled_at = self._stalled_at or now
+        if not self._roster.enough or most_s < TICK_S:
+            self._stalled_at = None
+        elif now - self._stalled_at > STALL_S:
+            raise RunAborted("nothing is under way, though work is left; please report this")
+        time.sleep(min(IDLE_S, most_s))
+
+    def _came(self, what: Any, ref: Any) -> None:
+        if isinstance(what, Indexing):
+            self._indexed(what, ref)
+        elif isinstance(what, _Analyzing):
+            what.models.leave(what)
+            what.stream.in_flight -= 1
+            self._collect(Result(what.stream, what.number, ref, what.models, what.process))
+        else:
+            self._answered(what, ref)
 
     def _can_draw(self, stream: Stream) -> bool:
         if stream.done or not stream.lane.is_first(stream):
@@ -295,21 +220,7 @@ class Driver:
             return False
         if stream.failed:
             return True
-        if len(self._pending) > ACKS_AHEAD:
-            return False
-        if not self._split:
-            return True
-        if self._least_busy(stream.work) is None:
-            return False
-        more = stream.clip_bytes if stream.in_flight else 0
-        return self._in_flight() + more <= self.sizing.in_flight_bytes or not more
-
-    def _least_busy(self, work: Work) -> Models | None:
-        """Who can be sent a clip of `work`. One of a shard that failed before is sent to nobody
-        who has another: if it kills, it is known what did."""
-        most = 1 if work.suspect else CLIPS_PER_ANALYZER
-        free = [m for m in self.roster.models if m.present and m.busy < most and not m.on_suspect]
-        return min(free, key=lambda models: models.busy, default=None)
+        return not self._outbox.is_full and self._flow.lets_draw(stream)
 
     def _draw(self, stream: Stream) -> None:
         """Take the next reference of a stream and send it on."""
@@ -327,19 +238,20 @@ class Driver:
         number = stream.drawn
         stream.drawn += 1
         is_clip = number < len(stream.work.task.shard.clips)
-        models = self._least_busy(stream.work) if self._split and is_clip else None
+        models = self._flow.send(stream) if self._flow.split and is_clip else None
         if models is not None:
-            what = _Analyzing(stream, number, models)
+            what = _Analyzing(stream, number, models, models.process)
             models.calls.append(what)
+            self._flow.sent(models)
             stream.in_flight += 1
             out = models.actor.analyze.remote(ref, stream.work.task.analyses)
             self._pending[out] = what
         else:
-            self._collect(_Adding(stream, number), ref)
+            self._collect(Result(stream, number, ref))
 
-    def _collect(self, what: _Adding, ref: Any) -> None:
-        if not what.stream.failed:
-            self._pending[self.collector.add(ref)] = what
+    def _collect(self, result: Result) -> None:
+        if not result.stream.failed:
+            self._outbox.put(result)
 
     def _indexed(self, what: Indexing, ref: Any) -> None:
         try:
@@ -349,21 +261,38 @@ class Driver:
             return
         finally:
             what.lane.leave(what)
-        self.collector.index(index)
-        self._begin(what.candidate.source, index)
+        self.collectors.index(index)
+        self._intake.begin(what.candidate.source, index)
 
-    def _acknowledged(self, what: _Adding, ref: Any) -> None:
-        stream = what.stream
+    def _answered(self, bundle: Bundle, ref: Any) -> None:
         try:
-            ack: Ack = ray.get(ref)
+            answers = ray.get(ref)
         except RayError as error:
-            self._recovery.shard_error(stream, error, what.number, what.models)
+            self._not_taken(bundle, error)
             return
+        self._outbox.answered(bundle)
+        for result, answer in zip(bundle.results, answers, strict=True):
+            if isinstance(answer, VideoError):
+                cause = Cause.of(answer)
+                self._recovery.shard_failed(result.stream, cause, result.number)
+            else:
+                self._acknowledged(result.stream, bundle.link, answer)
+
+    def _not_taken(self, bundle: Bundle, error: RayError) -> None:
+        """What a result was to be is an error, or the collector has died."""
+        if len(bundle.results) > 1 and not bundle.link.is_of(error):
+            self._outbox.split(bundle)
+            return
+        self._outbox.answered(bundle)
+        for result in bundle.results:
+            self._recovery.shard_error(result, error)
+
+    def _acknowledged(self, stream: Stream, link: CollectorLink, ack: Ack) -> None:
         if ack.unknown and not stream.failed:
-            self._recovery.collector_died()
+            self._recovery.collector_died(link)
             return
         if ack.ended is not None:
-            self.collector.heard()
+            link.heard()
         self.tracker.acknowledge(ack)
         self.metrics.saw(ack, self.tracker.stats)
         if ack.ended is not None and not stream.failed:
@@ -373,7 +302,3 @@ class Driver:
             stream.lane.leave(stream)
             self._recovery.release()
             self._recovery.record(self.tracker.shard_done(stream.work.task, ack.ended))
-
-
-def _largest_clip(lane: Lane) -> int:
-    return max((item.clip_bytes for item in lane.queue if isinstance(item, Stream)), default=0)

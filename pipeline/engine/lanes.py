@@ -1,4 +1,4 @@
-"""The driver's records of what each worker has before it. Plain Python, no ray.
+"""The driver's records of what each actor has before it. Plain Python, no ray.
 
 Records are compared by identity: two shards of one video hold arrays, which do not compare.
 """
@@ -18,6 +18,10 @@ QUEUED = 2
 """Pieces of work that a worker has at once: one that it works on, one that it goes on with while
 the driver hears of the first. Without the second it idles for milliseconds after each, a tenth
 of its time where videos are short."""
+CLIPS_PER_ANALYZER = 2
+"""One that is worked on, one whose arguments Ray fetches meanwhile."""
+MOST_EXCUSED = 20
+"""Attempts at one shard that may end by no fault of its own, after which it is held to be one."""
 
 
 @dataclass(eq=False)
@@ -28,6 +32,8 @@ class Work:
     trials: Trials
     attempt: int = 1
     """Tells results of one try from another's."""
+    excused: int = 0
+    """Attempts that ended by no fault of the shard's."""
 
     @classmethod
     def of(cls, task: ShardTask, attempts: int) -> Work:
@@ -42,7 +48,11 @@ class Work:
     def suspect(self) -> bool:
         """It failed before: it is worked alone, so that nothing else pays for it if it kills, and
         clip by clip, so that it is seen which one does."""
-        return self.attempt > 1
+        return self.trials.failed > 0
+
+    def put_off(self) -> Work:
+        """The same again, at no cost to its tries."""
+        return replace(self, attempt=self.attempt + 1, excused=self.excused + 1)
 
     def clip_at(self, number: int) -> int | None:
         """clip_index of the `number`th clip that comes of it, None behind the last."""
@@ -76,6 +86,8 @@ class Indexing:
     lane: Lane
     strikes: int = 0
     """Tries that failed before."""
+    process: str = ""
+    """Of the lane's processes, the one that was told to."""
     spared: bool = False
     """It was queued behind something that killed the worker."""
     waited_s: float = 0.0
@@ -99,6 +111,8 @@ class Stream:
     """An upper bound for one of its clips."""
     ahead: int
     """Clips that it may hold undrawn, the one being filled among them."""
+    process: str = ""
+    """Of the lane's processes, the one that was given it."""
     drawn: int = 0
     in_flight: int = 0
     """Its clips with analyzers."""
@@ -140,19 +154,48 @@ class Board:
     streams: list[Stream] = field(default_factory=list)
     """Shards whose last word has not come yet."""
 
+    @property
+    def is_empty(self) -> bool:
+        return not (self.ready or self.to_index or self.streams)
+
 
 @dataclass(eq=False)
-class Lane:
+class Member:
+    """An actor of the run that can come and go."""
+
+    actor: Any
+    node: str = ""
+    """The id of the node that it was made for; it runs there or not at all."""
+    process: str = ""
+    """The id of the process that it has; empty until it is known that it has one."""
+    present: bool = False
+    """It can be given work: its process has loaded what it needs."""
+    retiring: bool = False
+    """It ends when it has done what it has."""
+    killed: bool = False
+    """Its process was ended by this run, for what it did or did not do."""
+    gone: bool = False
+    """It will not come back, since its node has gone."""
+
+    @property
+    def idle(self) -> bool:
+        """It has nothing to do."""
+        raise NotImplementedError
+
+
+@dataclass(eq=False)
+class Lane(Member):
     """A worker and what it was given, in the order in which it works."""
 
-    worker: Any
     queue: list[Stream | Indexing] = field(default_factory=list)
-    present: bool = False
-    """Not while its process starts, for the first time or after it died."""
+
+    @property
+    def idle(self) -> bool:
+        return not self.queue
 
     def takes(self, suspect: bool = False) -> bool:
         """Whether another piece may be queued here; one that failed before only by itself."""
-        if not self.present:
+        if not self.present or self.retiring:
             return False
         if suspect:
             return not self.queue
@@ -166,3 +209,33 @@ class Lane:
         """The worker has ended with `item`."""
         if item in self.queue:
             self.queue.remove(item)
+
+
+@dataclass(eq=False)
+class Models(Member):
+    """An analyzer of split placement."""
+
+    calls: list[Any] = field(default_factory=list)
+    """Clips with it, in the order in which it was sent them."""
+    waited_s: float = 0.0
+    """Seconds for which it has worked on the first of them."""
+    verdict: str = ""
+    """Why the watchdog has killed it, if it has."""
+
+    @property
+    def idle(self) -> bool:
+        return not self.calls
+
+    def takes(self, suspect: bool = False) -> bool:
+        """Whether it can be sent another clip. One of a shard that failed before is sent to nobody
+        who has another: if it kills, it is known what did."""
+        if not self.present or self.retiring:
+            return False
+        if suspect or not self.calls:
+            return not self.calls
+        return len(self.calls) < CLIPS_PER_ANALYZER and not self.calls[0].stream.suspect
+
+    def leave(self, call: Any) -> None:
+        """A call has ended, one way or the other."""
+        self.calls.remove(call)
+        self.waited_s = 0.0

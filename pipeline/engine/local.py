@@ -34,6 +34,7 @@ def run_local(job: Job, tracker: Tracker, first: Candidate) -> None:
     worker.setup()
     engine = _Local(job, tracker, worker)
     stats.first_work_at = time.perf_counter()
+    stats.there(1, 0)
     candidate: Candidate | None = first
     try:
         while not tracker.exhausted:
@@ -45,7 +46,8 @@ def run_local(job: Job, tracker: Tracker, first: Candidate) -> None:
         engine.end()
     finally:
         # Also on Ctrl-C: whole shards are kept.
-        stats.commits, stats.commit_s = engine.collector.close()
+        stats.there(1, 0)
+        stats.committed(*engine.collector.close())
 
 
 class _Local:
@@ -73,7 +75,7 @@ class _Local:
                 if self._tracker.budget.is_up:
                     self._tracker.leave(task)
                     continue
-                self._tracker.begins(task)
+                self._tracker.budget.begins(task.frame_count)
                 self._shard(Work.of(task, self._attempts))
 
     def wait_for_others(self) -> None:

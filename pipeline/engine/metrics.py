@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+
 from ray.util.metrics import Counter, Gauge
 
 from pipeline.engine.stats import Ack, RunStats
@@ -26,17 +28,30 @@ class RunMetrics:
         for metric in (*every, self._seconds, self._memory):
             metric.set_default_tags({"run_id": run_id})
 
+        self._stats: RunStats | None = None
+        self._new: collections.Counter[str] = collections.Counter()
+        """Seconds by step, clips and frames since the last push."""
+
     def saw(self, ack: Ack, stats: RunStats) -> None:
-        """Add what an acknowledged parcel brought."""
-        if ack.clips:
-            self._clips.inc(ack.clips)
-        if ack.frames:
-            self._frames.inc(ack.frames)
+        """Note what an acknowledged parcel brought, to be pushed."""
+        self._stats = stats
+        self._new.update({"clips": ack.clips, "frames": ack.frames, "decode": ack.decode_s})
+        self._new.update(ack.steps_s)
+
+    def push(self) -> None:
+        """Tell Ray; every single one of these calls takes its time, so it is done in bulk."""
+        stats, new = self._stats, self._new
+        if stats is None:
+            return
+        self._new = collections.Counter()
+        for name, metric in (("clips", self._clips), ("frames", self._frames)):
+            if count := new.pop(name, 0):
+                metric.inc(count)
         self._failures.set(stats.failures)
         self._in_flight.set(stats.in_flight_bytes)
         self._memory.set(stats.host_bytes, {"where": "host"})
         self._memory.set(stats.device_bytes, {"where": "device"})
-        for step, seconds in ({"decode": ack.decode_s} | ack.steps_s).items():
+        for step, seconds in new.items():
             if seconds > 0:
                 self._seconds.inc(seconds, {"step": step})
 

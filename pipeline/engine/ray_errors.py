@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import (
+    ActorUnschedulableError,
+    NodeDiedError,
+    ObjectLostError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
 
 from pipeline.engine.cause import Cause
 from pipeline.errors import FrameledgerError, RunAborted, VideoError
@@ -51,10 +58,20 @@ def explain(error: RayError, stage: str) -> Cause:
 def died(error: RayError) -> str | None:
     """The id of the actor whose death `error` tells of; it may come by way of a task that was to
     take what that actor did not make."""
+    cause = _root(error)
+    return str(cause.actor_id) if isinstance(cause, RayActorError) else None
+
+
+def tells_of_lost_node(error: RayError) -> bool:
+    """Whether what came back is that a node has gone, with its actors or with what they made."""
+    return isinstance(_root(error), (ActorUnschedulableError, NodeDiedError, ObjectLostError))
+
+
+def _root(error: RayError) -> Any:
     cause: Any = error
     while isinstance(cause, RayTaskError) and isinstance(cause.cause, RayError):
         cause = cause.cause
-    return str(cause.actor_id) if isinstance(cause, RayActorError) else None
+    return cause
 
 
 def user_error(error: RayActorError) -> FrameledgerError | None:

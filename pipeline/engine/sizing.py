@@ -1,7 +1,8 @@
-"""How many actors, on what, with how much memory: arithmetic on what the machine has."""
+"""What the actors of a run take, and what a node has for them: arithmetic, no processes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,72 +20,153 @@ BASE_BYTES = 600 * 2**20
 STORE_HEADROOM_BYTES = 128 * 2**20
 """Object store beyond the pixels in flight: results, indexes, Ray's own objects."""
 
+Kind = Literal["worker", "analyzer"]
+
 
 @dataclass(frozen=True)
-class Resources:
-    """What there is to run on."""
+class Node:
+    """What one node of a cluster has. CPUs and GPUs may be fractions, as Ray's are."""
 
+    node_id: str
+    head: bool
     cpus: float
     gpus: float
     memory_bytes: int
-    """Physical memory of the machine that holds the driver."""
+    """Physical memory, as far as it is known."""
+    free_cpus: float = 0.0
+    """Of `cpus`, what nobody holds, this run included."""
+    free_gpus: float = 0.0
+    store_bytes: int | None = None
+    """Of its object store; None: made to measure."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What the actors of one kind take, and how many are wanted."""
+
+    kind: Kind
+    cpus: float
+    gpus: float
+    nbytes: int
+    """Private memory of one."""
+    count: int | None
+    """So many, whatever else there is; None: as many as there is room for, in these bounds."""
+    least: int = 1
+    most: int | None = None
+    per_node: int | None = None
+
+    @property
+    def ceiling(self) -> int | None:
+        """How many are made at most; None: as many as there is room for."""
+        return self.count or self.most
+
+    @property
+    def asked(self) -> int:
+        """How many are asked for where there is no room yet."""
+        return self.ceiling or self.least
 
 
 @dataclass(frozen=True)
 class Sizing:
-    """What a run starts."""
+    """What a run starts, by node."""
 
     placement: Literal["split", "fused"]
     device: Literal["cpu", "cuda"]
-    workers: int
-    analyzers: int
-    threads: int
-    """torch threads of each process that runs models on the CPU."""
-    limit_bytes: int
-    in_flight_bytes: int
-    """Decoded pixels that may exist between decoders and analyzers at once."""
+    needs: tuple[Need, ...]
+    """Analyzers before workers: what they hold of a node is not there for others."""
+    limit: int | None
+    """Bytes of all processes and the object store of a node; None: half of its memory."""
+    in_flight: int | None
+    """Bytes of decoded pixels on a node; None: an eighth of the limit."""
+
+    def limit_bytes(self, node: Node) -> int:
+        return self.limit if self.limit is not None else node.memory_bytes // 2
+
+    def in_flight_bytes(self, node: Node) -> int:
+        """Pixels decoded on `node` that may wait for analyzers at once."""
+        if self.in_flight is not None:
+            return self.in_flight
+        share = self.limit_bytes(node) // 8
+        if self.placement == "fused" or node.store_bytes is None:
+            return share
+        return min(share, max(node.store_bytes - STORE_HEADROOM_BYTES, node.store_bytes // 2))
+
+    def room_bytes(self, node: Node) -> int:
+        """What is left of the limit for processes of our own."""
+        return self.limit_bytes(node) - self.in_flight_bytes(node) - BASE_BYTES
 
 
-def size(config: Config, resources: Resources, weights_bytes: int = 0) -> Sizing:
-    """Choose placement, counts and memory; what the configuration says is taken as it is.
+def size(
+    config: Config, nodes: Sequence[Node], weights_bytes: int = 0, *, grows: bool = False
+) -> Sizing:
+    """Choose placement, device and what each process takes; what the configuration says is taken
+    as it is.
 
-    `weights_bytes` is the size of the files that each process with models loads.
+    Args:
+        nodes: what there is at the start.
+        weights_bytes: size of the files that each process with models loads.
+        grows: nodes may join later.
 
-    Raises ConfigError where the memory limit does not carry a single worker.
+    Raises ConfigError where no node's memory carries a single worker.
     """
     engine, memory = config.engine, config.memory
-    cpus = max(1, int(resources.cpus))
     device: Literal["cpu", "cuda"] = "cpu"
-    if engine.device == "cuda" or (engine.device == "auto" and resources.gpus > 0):
+    asked = grows and (engine.min_analyzers or engine.max_analyzers)
+    gpus = any(node.gpus > 0 for node in nodes)
+    if engine.device == "cuda" or (engine.device == "auto" and (gpus or asked)):
         device = "cuda"
     # Pixels that never leave a process are fastest where decoding and models share the CPUs. A
     # GPU wants both apart: many decoders feed one, and nothing decodes where the GPU is held.
     placement: Literal["split", "fused"] = "split" if device == "cuda" else "fused"
     if engine.placement != "auto":
         placement = engine.placement
-    limit = memory.limit if isinstance(memory.limit, int) else resources.memory_bytes // 2
-    in_flight = memory.in_flight if isinstance(memory.in_flight, int) else limit // 8
-
-    analyzers = 0
-    if placement == "split":
-        analyzers = engine.analyzers if isinstance(engine.analyzers, int) else 1
-        if engine.analyzers == "auto" and device == "cuda":
-            analyzers = max(1, int(resources.gpus / engine.gpus_per_analyzer))
     with_models = PROCESS_BYTES + TIMES_WEIGHTS * weights_bytes
-    worker = PROCESS_BYTES if placement == "split" else with_models
-    room = limit - in_flight - BASE_BYTES - analyzers * with_models
-    workers = engine.workers if isinstance(engine.workers, int) else cpus
-    if room < worker:
-        needed = BASE_BYTES + analyzers * with_models + worker + in_flight
+    split = placement == "split"
+    on_gpu = engine.gpus_per_analyzer if device == "cuda" else 0.0
+    analyzers = Need(
+        "analyzer",
+        cpus=0.0,
+        gpus=on_gpu,
+        nbytes=with_models,
+        count=None if engine.analyzers == "auto" else engine.analyzers,
+        least=engine.min_analyzers or 1,
+        most=engine.max_analyzers,
+        per_node=1 if engine.analyzers == "auto" and not on_gpu else None,
+    )
+    workers = Need(
+        "worker",
+        cpus=1.0,
+        gpus=0.0 if split else on_gpu,
+        nbytes=PROCESS_BYTES if split else with_models,
+        count=None if engine.workers == "auto" else engine.workers,
+        least=engine.min_workers or 1,
+        most=engine.max_workers,
+    )
+    found = Sizing(
+        placement,
+        device,
+        (analyzers, workers) if split else (workers,),
+        limit=None if memory.limit == "auto" else memory.limit,
+        in_flight=None if memory.in_flight == "auto" else memory.in_flight,
+    )
+    _check_memory(found, nodes)
+    return found
+
+
+def _check_memory(sizing: Sizing, nodes: Sequence[Node]) -> None:
+    """Raise ConfigError where the memory limit does not carry a worker beside its analyzers."""
+    if not nodes:
+        return
+    largest = max(nodes, key=sizing.room_bytes)
+    *before, worker = sizing.needs
+    held = sum(need.nbytes * -(-(need.count or 1) // len(nodes)) for need in before)
+    if sizing.room_bytes(largest) < held + worker.nbytes:
+        in_flight = sizing.in_flight_bytes(largest)
+        needed = BASE_BYTES + held + worker.nbytes + in_flight
         raise ConfigError(
-            f"memory.limit = {_gib(limit)}: too little for one worker with memory.in_flight "
-            f"= {_gib(in_flight)}; give at least {_gib(needed)}"
+            f"memory.limit = {_gib(sizing.limit_bytes(largest))}: too little for one worker with "
+            f"memory.in_flight = {_gib(in_flight)}; give at least {_gib(needed)}"
         )
-    if engine.workers == "auto":
-        workers = min(workers, int(room // worker))
-    busy = analyzers if placement == "split" else workers
-    threads = max(1, cpus // max(1, busy))
-    return Sizing(placement, device, workers, analyzers, threads, limit, in_flight)
 
 
 def local_device(config: Config) -> str:

@@ -68,8 +68,14 @@ class RunStats:
     last_result_at: float | None = None
     engine: str = ""
     placement: str = ""
-    decoders: int = 1
-    analyzers: int = 1
+    decoders: int = 0
+    """The most that have been there at once."""
+    analyzers: int = 0
+    decoder_s: float = 0.0
+    """Seconds that they have been there, summed over all of them."""
+    analyzer_s: float = 0.0
+    _there: tuple[float, int, int] | None = None
+    """When they were last counted, and how many there were."""
 
     left: Left = field(default_factory=Left)
     reasons: Reasons = field(default_factory=Reasons)
@@ -84,6 +90,20 @@ class RunStats:
     def note(self, line: str) -> None:
         """Something that a user should hear of at the end."""
         self.notes[line] = self.notes.get(line, 0) + 1
+
+    def there(self, decoders: int, analyzers: int) -> None:
+        """So many there are from now on."""
+        now = time.perf_counter()
+        since, *before = self._there or (now, 0, 0)
+        self.decoder_s += (now - since) * before[0]
+        self.analyzer_s += (now - since) * before[1]
+        self._there = now, decoders, analyzers
+        self.decoders = max(self.decoders, decoders)
+        self.analyzers = max(self.analyzers, analyzers)
+
+    def committed(self, commits: int, seconds: float) -> None:
+        self.commits += commits
+        self.commit_s += seconds
 
     def saw(self, ack: Ack) -> None:
         for note in ack.notes:
@@ -136,8 +156,8 @@ class Ack:
     rows: dict[str, int] = field(default_factory=dict)
     """Rows per table of the shard that is whole."""
     commits: int = 0
+    """Since the acknowledgement before."""
     commit_s: float = 0.0
-
     unknown: bool = False
     """The collector was never told that the attempt had begun: it is another process by now."""
     notes: list[str] = field(default_factory=list)

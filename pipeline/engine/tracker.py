@@ -231,10 +231,6 @@ class Tracker:
         self._note(failure)
         return Report([failure], [self._outcome(source, None, "failed", failure.reason)])
 
-    def begins(self, task: ShardTask) -> None:
-        """A shard goes to a worker for the first time."""
-        self.budget.begins(task.frame_count)
-
     def leave(self, task: ShardTask) -> None:
         """A shard is not begun, since the budget is up: its video is for the next run to end."""
         self.stats.left.planned_shards += 1
@@ -245,7 +241,7 @@ class Tracker:
         self.stats.saw(ack)
         for table, rows in ack.rows.items():
             self.stats.rows[table] = self.stats.rows.get(table, 0) + rows
-        self.stats.commits, self.stats.commit_s = ack.commits, ack.commit_s
+        self.stats.committed(ack.commits, ack.commit_s)
 
     def shard_done(self, task: ShardTask, end: ShardEnd) -> Report:
         """A shard is whole in the collector, which keeps what `end` misses together with it."""

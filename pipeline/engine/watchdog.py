@@ -12,8 +12,8 @@ from collections.abc import Callable
 import ray
 
 from pipeline.config import EngineConfig
-from pipeline.engine.lanes import Indexing, Lane, Stream
-from pipeline.engine.roster import Models, Roster, Start
+from pipeline.engine.lanes import Indexing, Lane, Member, Models, Stream
+from pipeline.engine.roster import Roster, Start
 from pipeline.engine.timing import clip_limit_s, index_limit_s, shard_limit_s
 
 LONGEST_LOOK_S = 10.0
@@ -66,14 +66,14 @@ class Watchdog:
             elif item.spent_s > whole:
                 item.verdict = f"not done after {whole:.0f} s (engine.shard_timeout)"
         if item.verdict:
-            ray.kill(lane.worker, no_restart=False)
+            _kill(lane)
 
     def _look_at_models(self, models: Models, passed: float) -> None:
         models.waited_s += passed
         limit = clip_limit_s(self._config, models.calls[0].stream.work.task)
         if models.waited_s > limit and not models.verdict:
             models.verdict = f"stuck: no result for {limit:.0f} s (engine.clip_timeout)"
-            ray.kill(models.actor, no_restart=False)
+            _kill(models)
 
     def _look_at_start(self, start: Start, passed: float) -> None:
         start.waited_s += passed
@@ -83,4 +83,9 @@ class Watchdog:
                 f"models not loaded after {limit:.0f} s (engine.start_timeout); raise it where "
                 "loading takes longer"
             )
-            ray.kill(start.actor, no_restart=False)
+            _kill(start.member)
+
+
+def _kill(member: Member) -> None:
+    member.killed = True
+    ray.kill(member.actor, no_restart=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from pipeline.ledger.commit import LedgerWriter
-from pipeline.ledger.journal import journals, read_journal
+from pipeline.ledger.journal import journals, read_journal, run_of
 from pipeline.ledger.leases import dead_runs, forget, live_runs
 
 
@@ -26,10 +26,10 @@ def adopt(output: str, alive: Collection[str] | None = None) -> dict[str, int]:
     if found and alive is None:
         # Asked after the journals were listed: a run has its lease before it has one.
         alive = live_runs(output)
-    for run_id in found:
-        if run_id in (alive or ()):
+    for name in found:
+        if run_of(name) in (alive or ()):
             continue
-        with LedgerWriter(output, run_id, None) as writer:
+        with LedgerWriter(output, name, None) as writer:
             pass
         for table, count in writer.stats.rows.items():
             rows[table] = rows.get(table, 0) + count
@@ -42,10 +42,10 @@ def left_whole(output: str, alive: Collection[str]) -> dict[str, str]:
     What has landed since may still be among them.
     """
     return {
-        note.name: run_id
-        for run_id in journals(output)
-        if run_id not in alive
-        for _, entry in read_journal(output, run_id)
+        note.name: run_of(name)
+        for name in journals(output)
+        if run_of(name) not in alive
+        for _, entry in read_journal(output, name)
         for note in entry
         if note.kind == "shard"
     }

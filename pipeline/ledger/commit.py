@@ -27,7 +27,7 @@ from pipeline.ledger.catchup import catch_up
 from pipeline.ledger.delta import create_tables
 from pipeline.ledger.flush import Flush, WriterStats
 from pipeline.ledger.indexes import index_row
-from pipeline.ledger.journal import Journal, Note, read_journal
+from pipeline.ledger.journal import Journal, Note, read_journal, writer_of
 from pipeline.ledger.keys import KeySet
 from pipeline.ledger.numbers import Numbers
 from pipeline.ledger.outcomes import Clock, failure_row, lost_frames, shard_row, video_row
@@ -72,9 +72,14 @@ class LedgerWriter:
         analyses: Mapping[str, Analysis] | None,
         commit_bytes: int = 64 * 2**20,
         commit_seconds: float = 30.0,
+        part: int = 0,
     ) -> None:
-        """`analyses`: what will be written, by fingerprint; None: only what an earlier process
-        of this run has left in its journal."""
+        """
+        Args:
+            analyses: what will be written, by fingerprint; None: only what an earlier process of
+                this run has left in its journal.
+            part: which of the run's writers this is. Each has its own videos.
+        """
         self.stats = WriterStats()
         self._store = Store(output)
         self._run_id = run_id
@@ -92,7 +97,8 @@ class LedgerWriter:
 
         create_tables(self._store)
         # A collector that was started again has the same run_id: its batches must not look landed.
-        self._journal = Journal(output, run_id, secrets.token_hex(4))
+        writer = writer_of(run_id, part)
+        self._journal = Journal(output, writer, secrets.token_hex(4))
         record_analyses(self._store, self._analyses.values(), run_id)
         lag = catch_up(self._store)
         wanted = None if analyses is None else self._analyses
@@ -100,7 +106,7 @@ class LedgerWriter:
         snapshot = self._store.open("indexes")
         ids = read_batches(self._store.files("indexes", snapshot).having(), ["video_id"])
         self._indexed = KeySet(batch.column("video_id") for batch in ids)
-        for batch, entry in read_journal(output, run_id):
+        for batch, entry in read_journal(output, writer):
             self._restore(batch, entry)
         indexes = snapshot.version()
         self._flush = Flush(self._store, self._buffer, self.stats, lag, indexes)

@@ -21,7 +21,7 @@ from pipeline.errors import RunAborted, UsageError
 from pipeline.ledger.catchup import catch_up, covering
 from pipeline.ledger.compaction import Compacted, compact
 from pipeline.ledger.damage import damage_is_said
-from pipeline.ledger.journal import journals
+from pipeline.ledger.journal import journals, run_of
 from pipeline.ledger.leases import began_at, live_runs
 from pipeline.ledger.on_disk import sizes_of, temporary_files, unnamed_files
 from pipeline.ledger.parts import Part
@@ -161,8 +161,8 @@ class _Gc:
         """Why no rows may be removed now; empty where they may."""
         for run_id in sorted(live_runs(self._store.root)):
             return f"run {run_id} is going on"
-        for run_id in journals(self._store.root):
-            return f"run {run_id} has left a journal, which the next run commits"
+        for name in journals(self._store.root):
+            return f"run {run_of(name)} has left a journal, which the next run commits"
         return ""
 
     def _drop(self) -> None:

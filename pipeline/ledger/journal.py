@@ -117,7 +117,7 @@ class Journal:
 
 
 def journals(root: str) -> list[str]:
-    """Runs of which a journal is left."""
+    """Writers of which a journal is left: runs (`run_of`), or parts of them."""
     return folder_at(root).folders(FOLDER)
 
 
@@ -137,6 +137,16 @@ def read_journal(root: str, run_id: str) -> Iterator[tuple[str, list[Note]]]:
         for batch, names in _files(root, run_id).items():
             for entry in _entries(b"".join(pool.map(read, names))):
                 yield batch_of(run_id, batch), entry
+
+
+def writer_of(run_id: str, part: int) -> str:
+    """What the journal of one of a run's writers is kept under, beside those of the others."""
+    return f"{run_id}.{part}" if part else run_id
+
+
+def run_of(writer: str) -> str:
+    """The run whose writer has left a journal under that name."""
+    return writer.partition(".")[0]
 
 
 def batch_of(run_id: str, name: str) -> str:

@@ -27,7 +27,7 @@ def test_what_failed_before_is_worked_alone():
     assert not lane.takes(suspect=True)
     lane.leave(other)
     for suspect in (
-        Stream(Work(None, Trials(3), attempt=2), lane, generator=None, clip_bytes=10, ahead=3),
+        Stream(Work(None, Trials(3, failed=1)), lane, None, clip_bytes=10, ahead=3),
         Indexing(None, lane, strikes=1),
     ):
         lane.queue.append(suspect)

@@ -24,6 +24,7 @@ def test_what_prometheus_reads(ray_here):
     ack = Ack("task", 1, clips=1, frames=32, decode_s=0.5, steps_s={"detector.forward": 1.5})
     metrics.saw(ack, stats)
     metrics.saw(ack, stats)
+    metrics.push()
     node = ray_here.nodes()[0]
     address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
     deadline = time.monotonic() + 60

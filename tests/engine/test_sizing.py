@@ -3,51 +3,56 @@
 import pytest
 
 from pipeline.config import parse_config
-from pipeline.engine.sizing import BASE_BYTES, PROCESS_BYTES, Resources, clip_bytes, size
+from pipeline.engine.placement import place
+from pipeline.engine.sizing import BASE_BYTES, PROCESS_BYTES, Node, clip_bytes, size
 from pipeline.errors import ConfigError
 
 GIB = 2**30
 
 
-def sized(cpus: float, gpus: float, gib: float, **engine: object):
+def machine(cpus: float, gpus: float, gib: float) -> Node:
+    return Node("here", True, cpus, gpus, int(gib * GIB), free_cpus=cpus, free_gpus=gpus)
+
+
+def sized(cpus: float, gpus: float, gib: float, weights: int = 0, **engine: object):
+    """Placement and device, and how many workers and analyzers a machine is given."""
     memory = engine.pop("memory", {})
     config = parse_config({"engine": engine, "memory": memory}, where="test")
-    return size(config, Resources(cpus, gpus, int(gib * GIB)))
+    here = machine(cpus, gpus, gib)
+    sizing = size(config, [here], weights)
+    kinds = [need.kind for need, _ in place(sizing, [here], {}, "auto")]
+    return sizing, kinds.count("worker"), kinds.count("analyzer")
 
 
 def test_large_models_are_fewer():
-    config = parse_config({}, where="test")
-    one = size(config, Resources(64, 0, 64 * GIB), GIB)
-    few = size(config, Resources(64, 0, 64 * GIB))
-    assert one.workers < few.workers < 64
-    assert one.workers * (PROCESS_BYTES + 2 * GIB) < 32 * GIB
+    _, one, _ = sized(64, 0, 64, GIB)
+    _, few, _ = sized(64, 0, 64)
+    assert one < few < 64
+    assert one * (PROCESS_BYTES + 2 * GIB) < 32 * GIB
 
 
 def test_without_a_gpu_workers_are_fused_one_per_cpu():
-    found = sized(8, 0, 64)
-    assert (found.placement, found.device, found.workers, found.analyzers) == ("fused", "cpu", 8, 0)
-    assert found.threads == 1
+    found, workers, analyzers = sized(8, 0, 64)
+    assert (found.placement, found.device, workers, analyzers) == ("fused", "cpu", 8, 0)
 
 
 def test_with_gpus_decoders_feed_an_analyzer_on_each():
-    found = sized(16, 2, 128)
-    assert (found.placement, found.device, found.analyzers) == ("split", "cuda", 2)
-    assert found.workers == 16
+    found, workers, analyzers = sized(16, 2, 128)
+    assert (found.placement, found.device, workers, analyzers) == ("split", "cuda", 16, 2)
 
 
 def test_half_a_gpu_per_analyzer():
-    assert sized(16, 2, 128, gpus_per_analyzer=0.5).analyzers == 4
+    assert sized(16, 2, 128, gpus_per_analyzer=0.5)[2] == 4
 
 
 def test_what_the_configuration_says_is_taken():
-    found = sized(8, 0, 64, placement="split", workers=3, analyzers=2)
-    assert (found.placement, found.workers, found.analyzers) == ("split", 3, 2)
+    found, workers, analyzers = sized(8, 0, 64, placement="split", workers=3, analyzers=2)
+    assert (found.placement, workers, analyzers) == ("split", 3, 2)
 
 
 def test_workers_fit_the_memory():
     limit = BASE_BYTES + 3 * PROCESS_BYTES + 256 * 2**20
-    found = sized(64, 0, 512, memory={"limit": limit, "in_flight": 256 * 2**20})
-    assert found.workers == 3
+    assert sized(64, 0, 512, memory={"limit": limit, "in_flight": 256 * 2**20})[1] == 3
 
 
 def test_too_little_memory_is_refused_with_what_is_needed():
@@ -58,3 +63,17 @@ def test_too_little_memory_is_refused_with_what_is_needed():
 def test_clip_bytes_count_windows_that_overlap():
     assert clip_bytes(10, 10, 32, 32) == 10 * 10 * 3 * 32
     assert clip_bytes(10, 10, 32, 16) == 2 * clip_bytes(10, 10, 32, 32)
+
+
+def test_pixels_in_flight_leave_room_in_a_small_object_store():
+    config = parse_config({"engine": {"placement": "split"}}, where="test")
+    small = Node("a", False, 8, 0, 64 * GIB, store_bytes=GIB)
+    sizing = size(config, [small])
+    assert sizing.in_flight_bytes(small) == GIB - 128 * 2**20
+    assert sizing.in_flight_bytes(machine(8, 0, 64)) == 4 * GIB
+
+
+def test_gpus_that_are_still_to_come_are_planned_for_where_they_may():
+    config = parse_config({"engine": {"max_analyzers": 4}}, where="test")
+    assert size(config, [machine(8, 0, 64)], grows=True).device == "cuda"
+    assert size(config, [machine(8, 0, 64)]).device == "cpu"

@@ -116,6 +116,25 @@ def test_the_journal_of_a_run_that_is_alive_is_its_own(anywhere):
     assert journals(output) == ["dead"]
 
 
+def test_writers_of_one_run_have_journals_of_their_own(anywhere):
+    output = anywhere
+    one, two = (open_writer(output, "run", part=part) for part in (0, 1))
+    for writer, name in ((one, "a"), (two, "b")):
+        writer.add_index(make_index(name))
+        for task in make_tasks(name):
+            feed(writer, task)
+    assert journals(output) == ["run", "run.1"]
+    # The second comes back: what the first has is none of its business.
+    two = open_writer(output, "run", part=1)
+    assert Ledger(output).table("frames").num_rows == 25
+    two.close()
+    assert journals(output) == ["run"]
+    assert adopt(output, {"run"}) == {}
+    assert adopt(output, set())["frames"] == 25
+    assert Ledger(output).table("frames").num_rows == 50
+    assert not has_left(output)
+
+
 KILLED_AT = [*(("disk", steps) for steps in range(7)), ("store", 0), ("store", 4)]
 
 

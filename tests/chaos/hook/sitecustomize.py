@@ -35,7 +35,9 @@ class Faults:
             pass
 
     def pace(self) -> None:
-        time.sleep(self._told.get("pace_s", 0.0))
+        """Until the file `hurry` is there."""
+        if not os.path.exists(os.path.join(self._folder, "hurry")):
+            time.sleep(self._told.get("pace_s", 0.0))
 
     def limit_files(self) -> None:
         if self._told.get("file_bytes"):
