@@ -27,7 +27,9 @@ from pipeline.engine.metrics import RunMetrics
 from pipeline.engine.stats import Ack, RunStats
 ray.init("auto", log_to_driver=False)
 ack = Ack("task", 1, clips=1, frames=32, decode_s=0.5, steps_s={"detector.forward": 1.5})
-RunMetrics("run-7").saw(ack, RunStats(host_bytes=5 * 2**20))
+metrics = RunMetrics("run-7")
+metrics.saw(ack, RunStats(host_bytes=5 * 2**20))
+metrics.push()
 print("there", flush=True)
 sys.stdin.read()
 """
