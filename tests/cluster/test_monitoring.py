@@ -191,7 +191,11 @@ def scrape(cluster: Head) -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.parametrize(("metric", "labels"), queries(), ids=lambda value: str(value))
+@pytest.mark.parametrize(
+    ("metric", "labels"),
+    queries(),
+    ids=[f"{m}-{'-'.join(sorted(names))}" for m, names in queries()],
+)
 def test_a_metric_of_the_dashboard_is_exported(metric, labels, scraped):
     if metric in ON_GPUS:  # By Ray's own list: there is none here.
         from ray.dashboard.modules.reporter import reporter_agent
