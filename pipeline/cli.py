@@ -143,7 +143,7 @@ def status_command(output: OutputArg, as_of: AsOfOpt = None) -> None:
 @app.command("runs")
 def runs_command(
     output: OutputArg,
-    show: Annotated[int, typer.Option(help="Runs to print at most, the latest.")] = 20,
+    show: Annotated[int, typer.Option(min=1, help="Runs to print at most, the latest.")] = 20,
 ) -> None:
     """The runs that had work to do in OUTPUT: when, where, how they ended (times in UTC)."""
     from pipeline.report import print_runs
@@ -158,7 +158,7 @@ def verify_command(
         Path | None, typer.Argument(help="With --deep: whose models make the rows again.")
     ] = None,
     overrides: SetOpt = None,
-    show: Annotated[int, typer.Option(help="Offending rows to print at most.")] = 20,
+    show: Annotated[int, typer.Option(min=1, help="Offending rows to print at most.")] = 20,
     as_of: AsOfOpt = None,
     deep: Annotated[
         bool, typer.Option("--deep", help="Also decode some frames again, and compare.")

@@ -20,11 +20,12 @@ class DamagedOutput(UsageError):
 
 
 @contextmanager
-def damage_is_said(store: Store) -> Iterator[None]:
+def damage_is_said(store: Store, *, all_there: bool = True) -> Iterator[None]:
     """Turn what Arrow and Delta raise over missing and broken files into DamagedOutput, and over a
-    store that is away or refuses into RunAborted."""
+    store that is away or refuses into RunAborted. With `all_there` no table may lack either."""
     try:
-        check_tables(store)
+        if all_there:
+            check_tables(store)
         yield
     except StoreError as error:
         raise RunAborted(f"output {store.root}: {error}") from error

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake.exceptions import CommitFailedError
 
-from pipeline.errors import RunAborted
+from pipeline.errors import RunAborted, UsageError
 from pipeline.ledger.analyses import newest_analyses, read_analyses
 from pipeline.ledger.catchup import catch_up, covering
 from pipeline.ledger.leases import live_runs
@@ -93,12 +93,18 @@ def reopen(store: Store, what: Reopening, run_id: str) -> bool:
 def finish_reopening(store: Store, run_id: str) -> None:
     """Go on where a run was cut short, if one was.
 
-    Raises RunAborted where another run is going on, which may be the one that is at it.
+    Raises RunAborted where another run is going on, which may be the one that is at it, and
+    UsageError where what is written down cannot be read.
     """
     try:
         said = json.loads(store.folder.read(FILE))
     except FileNotFoundError:
         return
+    except ValueError:
+        raise UsageError(
+            f"output {store.root}: {FILE} is broken; it says which shards are being taken back. "
+            "Bring it back from a copy, or remove it and look at `frameledger verify`"
+        ) from None
     others = sorted(live_runs(store.root) - {run_id})
     if others:
         raise RunAborted(

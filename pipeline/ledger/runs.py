@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from pipeline.ledger.books import latest_rows
+from pipeline.ledger.damage import damage_is_said
 from pipeline.ledger.delta import append_once, create_tables
 from pipeline.ledger.keys import keys_of
 from pipeline.ledger.leases import live_runs
@@ -89,7 +90,8 @@ def read_runs(output: str) -> list[dict[str, Any]]:
     store = Store(output)
     if not store.exists("runs"):
         return []
-    rows = read_table(store.dataset("runs", store.open("runs")))
+    with damage_is_said(store, all_there=False):
+        rows = read_table(store.dataset("runs", store.open("runs")))
     newest = latest_rows(keys_of(rows.column("run_id")), rows.column("recorded_at"))
     found = rows.take(pa.array(newest)).sort_by("started_at").to_pylist()
     alive = live_runs(output)

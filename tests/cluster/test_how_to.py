@@ -61,7 +61,7 @@ def test_links_lead_to_files():
 def test_every_file_is_named():
     text = README.read_text()
     for path in README.parent.rglob("*"):
-        named = path.name in text or path.suffix in (".py", ".md") or path.is_dir()
+        named = path.name in text or path.suffix in (".py", ".pyc", ".md") or path.is_dir()
         assert named or path.name == "Containerfile.dockerignore", path
 
 
@@ -98,9 +98,12 @@ def cluster(work):
 
 
 def bash(text: str, made: Head, work: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run a block as a user of this cluster does, where its ports are the usual ones."""
+    """Run a block as a user of this cluster does, where its ports are the usual ones and it is the
+    only one of the machine."""
     environment = made.environment | {"PATH": f"{work}/bin:{BIN}:{os.environ['PATH']}"} | more
     text = text.replace("http://127.0.0.1:8265", made.job_api)
+    text = text.replace("--address auto", f"--address {made.gcs}")
+    text = text.replace('ray.init("auto")', f'ray.init("{made.gcs}")')
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", text],
         cwd=work,

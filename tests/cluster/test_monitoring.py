@@ -25,7 +25,7 @@ RUN = """
 import sys, ray
 from pipeline.engine.metrics import RunMetrics
 from pipeline.engine.stats import Ack, RunStats
-ray.init("auto", log_to_driver=False)
+ray.init(sys.argv[1], log_to_driver=False)
 ack = Ack("task", 1, clips=1, frames=32, decode_s=0.5, steps_s={"detector.forward": 1.5})
 metrics = RunMetrics("run-7")
 metrics.saw(ack, RunStats(host_bytes=5 * 2**20))
@@ -152,7 +152,7 @@ def scraped(cluster: Head):
     """What Prometheus reads: metric to its labels, of every address on Ray's own list."""
     wanted = {metric for metric, _ in queries()} - ON_GPUS
     run = subprocess.Popen(
-        [sys.executable, "-c", RUN],
+        [sys.executable, "-c", RUN, cluster.gcs],
         env=cluster.environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.errors import UsageError
 from pipeline.ledger.books import Books
+from pipeline.ledger.runs import RunLog, RunRecord, read_runs
 from pipeline.ledger.status import status
 from pipeline.ledger.store import Store
 from pipeline.ledger.verify import verify
@@ -84,3 +85,12 @@ def test_a_file_with_other_bytes_inside_is_said_in_one_line(output: str, table: 
     with pytest.raises(UsageError, match="missing or broken"):
         status(output)
     assert not verify(output).sound
+
+
+def test_runs_that_cannot_be_read_are_said_in_one_line(output: str) -> None:
+    log = RunLog(output)
+    log.write(RunRecord("one", log.now(), "{}", ("v",), ()))
+    assert len(read_runs(output)) == 1
+    _spoil_file(output, "runs")
+    with pytest.raises(UsageError, match="missing or broken"):
+        read_runs(output)

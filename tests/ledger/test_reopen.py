@@ -7,7 +7,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from pipeline.errors import RunAborted
+from pipeline.errors import RunAborted, UsageError
 from pipeline.ledger.books import Books
 from pipeline.ledger.commit import LedgerWriter
 from pipeline.ledger.leases import Lease
@@ -170,6 +170,13 @@ def test_a_run_that_begins_meanwhile_is_told_to_wait(output, tmp_path):
     with pytest.raises(RunAborted, match="while run taker is going on"):
         finish_reopening(Store(output), "mine")
     lease.close()
+
+
+@pytest.mark.parametrize("said", ["", "{", "[1"])
+def test_notes_that_cannot_be_read_are_said_in_one_line(output, tmp_path, said):
+    (tmp_path / "o" / FILE).write_text(said)
+    with pytest.raises(UsageError, match=r"_reopen\.json is broken"):
+        finish_reopening(Store(output), "mine")
 
 
 def test_not_beside_another_run(output):
