@@ -18,7 +18,9 @@ from tests.chaos.lane import Ended, Lane, run_arguments
 from tests.chaos.schedule import VIDEOS, Kill, Round
 
 KILLED = -9
-_PROGRESS = re.compile(r"((starting|waiting for room|workers are).*; )?videos \d+/\d+ ended, ")
+_PROGRESS = re.compile(
+    r"((starting|waiting for room|workers are|models are).*; )?videos \d+/\d+ ended, "
+)
 _OF_LIBRARIES = {
     # Ray says that it was told to lose replies.
     "rpc": re.compile(r".*rpc_chaos\.cc"),
