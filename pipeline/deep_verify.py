@@ -31,8 +31,7 @@ from pipeline.ledger.analyses import RecordedAnalysis, newest_analyses
 from pipeline.ledger.audit import Finding
 from pipeline.ledger.reader import Ledger
 from pipeline.records import Analysis, Clip, ClipResult, Shard, ShardTask, Source, VideoIndex
-from pipeline.sources.discover import look
-from pipeline.sources.files import opened
+from pipeline.sources.files import find_content
 from pipeline.sources.sampling import sampled_frames
 
 SAMPLE = 64
@@ -169,26 +168,15 @@ class _Deep:
     # -- one video --------------------------------------------------------------------
 
     def _source(self, video_id: str) -> Source | None:
-        """A file that has the content now, known by its stamp or, where that differs, by sha256."""
+        """A file that has the content now."""
         videos = self._videos
         rows = videos.filter(pc.equal(videos.column("video_id"), video_id)).to_pylist()
-        why = ""
-        for row in rows:
-            try:
-                source = look(row["uri"])
-                if source.stamp == row["stamp"] or self._sha256(source) == video_id:
-                    return source
-                why = "the file has other bytes now"
-            except OSError as error:
-                why = str(error.strerror)
-            except VideoError as error:
-                why = error.reason
-        self._report.passed_over[rows[0]["uri"]] = why
-        return None
-
-    def _sha256(self, source: Source) -> str:
-        with opened(source, "index", self._job.config.decode) as file:
-            return file.sha256()
+        places = [(row["uri"], row["stamp"]) for row in rows]
+        try:
+            return find_content(video_id, places, self._job.config.decode, "index")
+        except VideoError as error:
+            self._report.passed_over[rows[0]["uri"]] = error.reason
+            return None
 
     def _video(self, source: Source, video_id: str, frames: list[int]) -> None:
         self._report.videos += 1

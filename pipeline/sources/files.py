@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias, cast
 
 from pipeline.errors import VideoError, is_systemic
 from pipeline.records import Source
-from pipeline.sources.discover import stamp_of
+from pipeline.sources.discover import look, stamp_of
 from pipeline.sources.limits import above
 from pipeline.sources.memory_cap import uncapped
 from pipeline.storage.blocks import Blocks
@@ -57,6 +57,33 @@ def opened(source: Source, stage: str, limits: DecodeConfig) -> Iterator[VideoFi
             yield RemoteFile(blocks, stage, cache.limit)
     except (VideoError, OSError) as error:
         raise _as_video_error(error, stage) from None
+
+
+def find_content(
+    video_id: str, places: Iterable[tuple[str, str]], limits: DecodeConfig, stage: str = "decode"
+) -> Source:
+    """A file that has the content now: its stamp is the recorded one, or its sha256 `video_id`.
+
+    Args:
+        places: (uri, stamp) where the content has been found, tried in turn.
+
+    Raises VideoError where none has it any more, with the reason of the last.
+    """
+    why = VideoError(stage, "no file is recorded to have this content")
+    for uri, stamp in places:
+        try:
+            source = look(uri)
+            if source.stamp == stamp or _sha256_now(source, limits, stage) == video_id:
+                return source
+            why = VideoError(stage, "the file has other bytes now")
+        except (VideoError, OSError) as error:
+            why = _as_video_error(error, stage)
+    raise why
+
+
+def _sha256_now(source: Source, limits: DecodeConfig, stage: str) -> str:
+    with opened(source, stage, limits) as file:
+        return file.sha256()
 
 
 def _as_video_error(error: VideoError | OSError, stage: str) -> VideoError:
