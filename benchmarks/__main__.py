@@ -16,6 +16,7 @@ from benchmarks.crash import crash
 from benchmarks.memory import memory
 from benchmarks.models import models
 from benchmarks.scaling import scaling
+from benchmarks.search import search
 from benchmarks.throughput import throughput
 
 TABLES = {
@@ -24,6 +25,7 @@ TABLES = {
     "crash": crash,
     "models": models,
     "scaling": scaling,
+    "search": search,
 }
 WORK = Path("bench-output")
 VIDEOS = Path("../shared/videos")

@@ -24,6 +24,7 @@ from pipeline.cli_options import (
     SetOpt,
     write_json,
 )
+from pipeline.cli_results import search_command
 from pipeline.errors import EXIT_ABORTED, EXIT_OK, EXIT_USAGE, FrameledgerError
 from pipeline.storage.objects import StoreError
 
@@ -257,6 +258,7 @@ def demo_command(
 
 app.command("submit")(submit_command)
 app.command("preflight")(preflight_command)
+app.command("search")(search_command)
 
 _INTERRUPTED = 130
 """What the command-line parser makes of a KeyboardInterrupt."""

@@ -33,3 +33,15 @@ def said(seconds: float) -> str:
     if hours < 48:
         return f"{minutes // 60} h" + (f" {minutes % 60} min" if minutes % 60 else "")
     return f"{hours // 24} days" + (f" {hours % 24} h" if hours % 24 else "")
+
+
+def clock(seconds: float) -> str:
+    """A place in a video: 7.25 s, 1:05.20, 1:02:03.50."""
+    hundredths = round(seconds * 100)
+    if abs(hundredths) < 6000:
+        return f"{hundredths / 100:.2f} s"
+    sign, hundredths = "-" * (hundredths < 0), abs(hundredths)
+    minutes, rest = divmod(hundredths, 6000)
+    hours, minutes = divmod(minutes, 60)
+    tail = f"{rest // 100:02d}.{rest % 100:02d}"
+    return f"{sign}{hours}:{minutes:02d}:{tail}" if hours else f"{sign}{minutes}:{tail}"

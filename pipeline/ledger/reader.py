@@ -122,6 +122,11 @@ class Ledger:
             raise UsageError(f"{self.output}: no table {name}; there are {', '.join(TABLES)}")
         return self._files(name).all
 
+    def fragments(self, name: str, analysis: str) -> list[ds.Fragment]:
+        """The files with all rows of an analysis (its fingerprint), for a reader of its own."""
+        dataset, wanted, _ = self._query(name, None, None, analysis, current=False)
+        return list(dataset.get_fragments(filter=wanted))
+
     def _snapshot(self, name: str) -> DeltaTable:
         """The table as it is now."""
         snapshot = self._open.get(name)
@@ -167,7 +172,7 @@ class Ledger:
             )
         parts = [] if wanted is None else [wanted]
         parts += self._analysis_filter(name, analysis, current)
-        if current and name in _BY_CONTENT and (old := self._superseded()):
+        if current and name in _BY_CONTENT and (old := self.superseded()):
             parts.append(~pc.field("video_id").isin(old))
         whole = None
         for part in parts:
@@ -195,8 +200,8 @@ class Ledger:
             raise UsageError(f"{self.output}: {asked} {what}; there are {there}")
         return found[0]
 
-    def _superseded(self) -> list[str]:
-        """Contents that some file once had and that no file has now."""
+    def superseded(self) -> list[str]:
+        """Ids of contents that some file once had and that no file has now."""
         files = self._files("videos")
         version = self._listed["videos"][0]
         if self._old is None or self._old[0] != version:

@@ -1,0 +1,179 @@
+"""The commands that use what a run has made."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli_options import AsOfOpt, OutputArg
+
+if TYPE_CHECKING:
+    from pipeline.ledger.reader import Ledger
+    from pipeline.results.search import Hit
+
+# -- search ---------------------------------------------------------------------------
+
+
+def search_command(
+    output: OutputArg,
+    text: Annotated[str | None, typer.Argument(help='What to look for: "a red car".')] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="A picture to look for; with a text, what is like both.")
+    ] = None,
+    k: Annotated[int, typer.Option("--k", min=1, help="Moments to find at most.")] = 20,
+    class_name: Annotated[
+        str | None, typer.Option("--class", help="Only frames with a detection of this class.")
+    ] = None,
+    min_score: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Least score of that detection.")
+    ] = None,
+    video: Annotated[
+        str | None, typer.Option(help="Only videos of such a name: a glob, as 'lobby-*.mp4'.")
+    ] = None,
+    every: Annotated[
+        str | None, typer.Option(help="At most one moment of a video in 1s, 30s, 5m ...")
+    ] = None,
+    near: Annotated[
+        float,
+        typer.Option(min=-1, max=1, help="Cosine from which neighbours are one moment."),
+    ] = 0.95,
+    merge: Annotated[
+        bool, typer.Option(help="Put neighbours that look alike together in one moment.")
+    ] = True,
+    model: Annotated[
+        str | None, typer.Option(help="Where the model that wrote the embeddings is now.")
+    ] = None,
+    analysis: Annotated[
+        str | None, typer.Option(help="Other embeddings than the newest, by fingerprint.")
+    ] = None,
+    as_of: AsOfOpt = None,
+    json_file: Annotated[
+        str | None, typer.Option("--json", help="Write what was found here as JSON; - prints it.")
+    ] = None,
+    csv_file: Annotated[str | None, typer.Option("--csv", help="The same as CSV.")] = None,
+    save_frames: Annotated[
+        Path | None, typer.Option(help="Write the best frame of each moment to this folder.")
+    ] = None,
+    frame_format: Annotated[str, typer.Option(help="png (exact) or jpg.")] = "png",
+    sheet: Annotated[
+        Path | None, typer.Option("--contact-sheet", help="Write all of them on one .png or .jpg.")
+    ] = None,
+) -> None:
+    """Find the moments of OUTPUT that are most like a text or a picture.
+
+    Exit code: 0, 2 where it cannot be searched, 3 where a picture of a hit could not be made.
+    """
+    from pipeline.durations import parse_duration
+    from pipeline.errors import EXIT_FAILURES, UsageError
+    from pipeline.ledger.reader import Ledger
+    from pipeline.results.search import search
+
+    if frame_format not in ("png", "jpg"):
+        raise UsageError(f"--frame-format {frame_format}: choose png or jpg")
+    if json_file == csv_file == "-":
+        raise UsageError("--json - and --csv -: only one of them can be printed")
+    ledger = Ledger(output, as_of)
+    hits = search(
+        ledger,
+        text,
+        image=image,
+        k=k,
+        class_name=class_name,
+        min_score=min_score,
+        video=video,
+        every_s=parse_duration(every, "--every") if every is not None else 0.0,
+        near=near if merge else None,
+        model=model,
+        analysis=analysis,
+    )
+    if json_file is not None:
+        _write_text("--json", json_file, _as_json(hits))
+    if csv_file is not None:
+        _write_text("--csv", csv_file, _as_csv(hits))
+    if "-" not in (json_file, csv_file):
+        _print_hits(hits)
+    if save_frames is not None or sheet is not None:
+        title = text or f"like {image}"
+        if not _write_pictures(ledger, hits, title, save_frames, frame_format, sheet):
+            raise typer.Exit(EXIT_FAILURES)
+
+
+def _print_hits(hits: list[Hit]) -> None:
+    from pipeline.durations import clock
+
+    if not hits:
+        print("nothing found")
+        return
+    print(f"{'':>3} {'score':>6}  {'time':>10}  {'frame':>9}  {'moment':<24}  video")
+    for hit in hits:
+        span = f"{clock(hit.start_s)} to {clock(hit.end_s)}"
+        print(
+            f"{hit.rank:>3} {hit.score:>6.3f}  {clock(hit.pts_s):>10}  {hit.frame_index:>9,}  "
+            f"{span:<24}  {hit.uri}"
+        )
+
+
+def _as_json(hits: list[Hit]) -> str:
+    import json
+
+    return json.dumps([hit.as_dict() for hit in hits], indent=2) + "\n"
+
+
+def _as_csv(hits: list[Hit]) -> str:
+    import csv
+    import io
+    from dataclasses import fields
+
+    from pipeline.results.search import Hit
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Hit)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(hit.as_dict() for hit in hits)
+    return text.getvalue()
+
+
+def _write_text(option: str, where: str, text: str) -> None:
+    from pipeline.errors import UsageError
+
+    if where == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        Path(where).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{option} {where}: {error.strerror}") from None
+
+
+def _write_pictures(
+    ledger: Ledger,
+    hits: list[Hit],
+    title: str,
+    folder: Path | None,
+    kind: str,
+    sheet: Path | None,
+) -> bool:
+    """Whether there is a picture of every hit."""
+    from pipeline.results.contact_sheet import contact_sheet, thumbnail
+    from pipeline.results.hit_frames import pictures_of, save_frame, write_image
+
+    lost: list[str] = []
+    small, shown = {}, 0
+    for hit, rgb in pictures_of(ledger, hits, lost.append):
+        if folder is not None:
+            save_frame(folder, hit, rgb, kind)  # type: ignore[arg-type]
+        if sheet is not None:
+            small[hit.rank] = thumbnail(rgb)
+        shown += 1
+    if folder is not None:
+        print(f"{shown:,} frames in {folder}", file=sys.stderr)
+    if sheet is not None:
+        note = f"{len(hits):,} moments of {len({hit.video_id for hit in hits}):,} videos"
+        write_image(contact_sheet(title, hits, small, note), sheet)
+        print(f"contact sheet: {sheet}", file=sys.stderr)
+    for line in lost:
+        print(f"frameledger: {line}", file=sys.stderr)
+    return not lost
