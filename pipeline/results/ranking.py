@@ -10,6 +10,7 @@ repeat     only where so many of the best were of the same moments that fewer th
 from __future__ import annotations
 
 import heapq
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -154,17 +155,22 @@ class _Search:
 
     def settle(self, pool: Pool) -> None:
         """Make moments of peaks, best first, until there are k or none is left."""
-        heap = [(peak.key, peak) for peak in pool.best_first()]
+        order = itertools.count()  # Of equal peaks: one may be found again.
+        heap = [(peak.key, next(order), peak) for peak in pool.best_first()]
         while heap and len(self.found) < self.wanted.k:
-            _, peak = heapq.heappop(heap)
+            _, _, peak = heapq.heappop(heap)
+            covered = [peak.covered]
+            while heap and heap[0][0] == peak.key:
+                covered.append(heapq.heappop(heap)[2].covered)
             if not self._taken(peak.video_id, np.array([peak.frame]), np.array([peak.time_s]))[0]:
                 moment = self._whole(peak)
                 self.found.append(moment)
                 self._by_video.setdefault(peak.video_id, []).append(moment)
-            for again in self._left_of(peak, pool.floor):
+            first, last = min(c[0] for c in covered), max(c[1] for c in covered)
+            for again in self._left_of(peak.video_id, first, last, pool.floor):
                 # Those behind the last of the pool wait, as what it left out, for the next pass.
                 if pool.last is None or again.key <= pool.last:
-                    heapq.heappush(heap, (again.key, again))
+                    heapq.heappush(heap, (again.key, next(order), again))
 
     def _whole(self, peak: Peak) -> Moment:
         """The moment of a peak, as far as it goes in its video."""
@@ -207,14 +213,19 @@ class _Search:
                 yield rows
             frame = bounds[1] if step > 0 else bounds[0]
 
-    def _left_of(self, peak: Peak, floor: float) -> list[Peak]:
-        """Peaks among the rows that a settled one had suppressed and that no moment has taken."""
-        (first, first_s), (last, last_s) = peak.covered
-        edges = np.array([first, last]), np.array([first_s, last_s])
-        moments = self._by_video.get(peak.video_id, [])
+    def _left_of(
+        self, video_id: str, first: tuple[int, float], last: tuple[int, float], floor: float
+    ) -> list[Peak]:
+        """Peaks among the rows that a settled one had suppressed and that no moment has taken.
+
+        Args:
+            first, last: (frame, seconds), inclusive.
+        """
+        edges = np.array([first[0], last[0]]), np.array([first[1], last[1]])
+        moments = self._by_video.get(video_id, [])
         if any(moment.takes(*edges, self.wanted.every_s).all() for moment in moments):
             return []
-        rows = self.vectors.between(peak.video_id, first, last)
+        rows = self.vectors.between(video_id, first[0], last[0])
         if rows is None:
             return []
         return self._peaks(rows, floor, len(rows.frames))
