@@ -17,6 +17,7 @@ from benchmarks.memory import memory
 from benchmarks.models import models
 from benchmarks.scaling import scaling
 from benchmarks.search import search
+from benchmarks.search_quality import quality
 from benchmarks.throughput import throughput
 
 TABLES = {
@@ -26,6 +27,7 @@ TABLES = {
     "models": models,
     "scaling": scaling,
     "search": search,
+    "search-quality": quality,
 }
 WORK = Path("bench-output")
 VIDEOS = Path("../shared/videos")

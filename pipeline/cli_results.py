@@ -96,8 +96,10 @@ def search_command(
     if "-" not in (json_file, csv_file):
         _print_hits(hits)
     if save_frames is not None or sheet is not None:
-        title = text or f"like {image}"
-        if not _write_pictures(ledger, hits, title, save_frames, frame_format, sheet):
+        title = " and ".join([*([text] if text else []), *([f"like {image}"] if image else [])])
+        filters = {"class": class_name, "min-score": min_score, "video": video, "every": every}
+        said = [f"--{name} {value}" for name, value in filters.items() if value is not None]
+        if not _write_pictures(ledger, hits, title, said, save_frames, frame_format, sheet):
             raise typer.Exit(EXIT_FAILURES)
 
 
@@ -152,6 +154,7 @@ def _write_pictures(
     ledger: Ledger,
     hits: list[Hit],
     title: str,
+    filters: list[str],
     folder: Path | None,
     kind: str,
     sheet: Path | None,
@@ -171,8 +174,9 @@ def _write_pictures(
     if folder is not None:
         print(f"{shown:,} frames in {folder}", file=sys.stderr)
     if sheet is not None:
-        note = f"{len(hits):,} moments of {len({hit.video_id for hit in hits}):,} videos"
-        write_image(contact_sheet(title, hits, small, note), sheet)
+        videos = len({hit.video_id for hit in hits})
+        note = f"{len(hits):,} moments in {videos:,} video{'s' * (videos != 1)}"
+        write_image(contact_sheet(title, hits, small, ", ".join([note, *filters])), sheet)
         print(f"contact sheet: {sheet}", file=sys.stderr)
     for line in lost:
         print(f"frameledger: {line}", file=sys.stderr)
