@@ -125,7 +125,7 @@ class Vectors:
                         fragment, group = next(groups, (None, 0))
                     if fragment is None:
                         return
-                    if fragment is not at:
+                    if file is None or fragment is not at:
                         at, file = fragment, self._opened(fragment, file)
                     use(self._block(file.read_row_group(group, _COLUMNS, use_threads=False)))
             finally:
