@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -133,8 +133,14 @@ class Vectors:
                     file.close(force=True)
 
         with ThreadPoolExecutor(self._threads) as pool:
-            for done in [pool.submit(work) for _ in range(self._threads)]:
-                done.result()
+            running = [pool.submit(work) for _ in range(self._threads)]
+            try:
+                wait(running, return_when=FIRST_EXCEPTION)
+            finally:
+                with lock:
+                    groups.close()  # What ends this, an interrupt too, ends every thread.
+        for done in running:
+            done.result()
 
     def between(self, video_id: str, first: int, last: int) -> Rows | None:
         """The rows of a video's frames from `first` to `last`, inclusive; None where none are."""
@@ -148,7 +154,7 @@ class Vectors:
         times = table.column("pts_s").to_numpy()
         return Rows(video_id, frames[order], times[order], block.vectors[order])
 
-    def _groups(self) -> Iterator[tuple[ds.ParquetFileFragment, int]]:
+    def _groups(self) -> Generator[tuple[ds.ParquetFileFragment, int], None, None]:
         """Every row group that can have wanted rows; the footers are read meanwhile."""
         for fragment in self._fragments:
             footer = fragment.metadata

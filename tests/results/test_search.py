@@ -183,3 +183,19 @@ def test_a_query_of_another_length_is_refused(probed: Path) -> None:
         search(probed / "out", vector=np.ones(5, np.float32))
     with pytest.raises(UsageError, match="--k 0: at least 1"):
         search(probed / "out", vector=np.ones(432, np.float32), k=0)
+
+
+def test_tables_and_videos_in_a_store_are_searched_as_those_of_a_disk(
+    store, probed: Path, tmp_path: Path
+) -> None:
+    for path in (probed / "videos").rglob("*.mp4"):
+        store.put("corpus", f"videos/{path.relative_to(probed / 'videos')}", path)
+    output = f"s3://tables/search-{tmp_path.name}"
+    config = parse_config({**PROBE, "decode": {"cache_folder": str(tmp_path)}}, where="test")
+    run(config, ["s3://corpus/videos"], output, engine="local")
+    query = np.random.default_rng(0).random(432).astype(np.float32)
+    here, there = (search(out, vector=query, k=15) for out in (probed / "out", output))
+    assert [vars(h) | {"uri": ""} for h in there] == [vars(h) | {"uri": ""} for h in here]
+    assert there[0].uri.startswith("s3://corpus/videos/")
+    (shown,) = read_frames(Ledger(output), there[0].uri, [there[0].frame_index], config.decode)
+    assert read_index(shown[1]) == shown[0] == there[0].frame_index
