@@ -97,13 +97,13 @@ def _print_problems(problems: tuple[dict[str, object], ...], videos: int) -> Non
         if problem["first_frame"] is not None:
             last = problem["last_frame"]
             frames = f" frames {problem['first_frame']}-{'' if last is None else last}"
-        uri = _printable(str(problem["uri"]))
+        uri = printable(str(problem["uri"]))
         print(f"failed   {uri}{frames}: {problem['stage']}: {problem['reason']}")
     if len(problems) > SHOWN_PROBLEMS:
         print(f"         ... all of them are in the table failures ({videos:,} videos concerned)")
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """A file may be called what a terminal would obey, or what looks like another line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
@@ -194,7 +194,7 @@ def print_plan(preview: Preview) -> None:
         endings = ", ".join(f"{n:,} {ending}" for ending, n in sorted(preview.left_out.items()))
         print(f"left out {endings} (in folders)")
     for problem in preview.problems[:SHOWN_PROBLEMS]:
-        print(f"would fail  {_printable(problem.uri)}: {problem.reason}")
+        print(f"would fail  {printable(problem.uri)}: {problem.reason}")
 
 
 def print_runs(output: str, show: int) -> None:

@@ -1,0 +1,29 @@
+"""What the tests of results share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import parse_config
+from pipeline.demo.video import variable_pts, write_video
+from pipeline.demo.world import World
+from pipeline.runner import run
+
+
+@pytest.fixture(scope="session")
+def boxed(tmp_path_factory) -> Path:
+    """A demo video of uneven frame rate, `demo.mp4`, every third frame of which the demo's
+    detector saw; the tables in `out`."""
+    folder = tmp_path_factory.mktemp("boxed")
+    pts, unit = variable_pts(30, seed=3)
+    world = World(4, 256, 160, frame_count=30, times_s=[float(p * unit) for p in pts])
+    write_video(folder / "demo.mp4", world, pts=pts, time_base=unit, gop=10, b_frames=2)
+    data = {
+        "detector": {"backend": "transformers", "model": "builtin:detector"},
+        "sampling": {"stride": 3},
+    }
+    config = parse_config(data, where="test")
+    run(config, [str(folder / "demo.mp4")], folder / "out", engine="local")
+    return folder
