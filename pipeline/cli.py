@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from pipeline.cli_cluster import preflight_command, submit_command
-from pipeline.cli_look import render_command, show_command
+from pipeline.cli_look import render_command, report_command, show_command
 from pipeline.cli_options import (
     AsOfOpt,
     ConfigArg,
@@ -262,6 +262,8 @@ app.command("preflight")(preflight_command)
 app.command("search")(search_command)
 app.command("render")(render_command)
 app.command("show")(show_command)
+app.command("report")(report_command)
+app.command("report")(report_command)
 
 _INTERRUPTED = 130
 """What the command-line parser makes of a KeyboardInterrupt."""

@@ -135,14 +135,14 @@ def show_command(
 
 def _print_shown(shown: Shown) -> None:
     from pipeline.report import printable
-    from pipeline.results.draw import clock
+    from pipeline.results.draw import timecode
 
     row, rows = shown.frame.row, shown.frame.detections.to_pylist()
     print(f"video     {printable(shown.uri)}")
     print(f"video_id  {shown.frame.video_id}")
     keyframe = ", a keyframe" if row["is_keyframe"] else ""
     print(
-        f"frame     {row['frame_index']} at {clock(row['pts_s'])} (pts {row['pts']}){keyframe}, "
+        f"frame     {row['frame_index']} at {timecode(row['pts_s'])} (pts {row['pts']}){keyframe}, "
         f"{row['width']}x{row['height']}, {row['status']}"
     )
     vector = shown.frame.embedding
@@ -154,3 +154,28 @@ def _print_shown(shown: Shown) -> None:
         mask = "  mask" if box["mask"] is not None else ""
         name = printable(box["class_name"])
         print(f"  {box['detection_index']:3}  {name:{width}}  {box['score']:.3f}{corners}{mask}")
+
+
+# -- report -------------------------------------------------------------------------------
+
+
+def report_command(
+    output: OutputArg,
+    file: Annotated[
+        str, typer.Option("--output", "-o", help="The page to be written.")
+    ] = "report.html",
+    videos: Annotated[
+        int, typer.Option(min=0, help="Show so many videos at most one by one.")
+    ] = 24,
+) -> None:
+    """Write one self-contained page about OUTPUT: what was processed, what failed, what was seen.
+
+    Pictures are taken from the videos, where they still are.
+    """
+    from pipeline.results.report_page import write_report
+
+    done = write_report(output, file, videos=videos)
+    print(
+        f"report   {done.path}: {done.videos:,} of {done.of_videos:,} videos one by one, "
+        f"{done.pictures:,} pictures, {done.size_bytes / 2**20:.1f} MiB"
+    )

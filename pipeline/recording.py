@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -13,6 +14,7 @@ from pipeline.errors import EXIT_ABORTED, EXIT_FAILURES, EXIT_OK, FrameledgerErr
 if TYPE_CHECKING:
     from pipeline.engine.job import Job
     from pipeline.engine.stats import RunStats
+    from pipeline.ledger.runs import StageTimes
     from pipeline.resume import Corpus
 
 
@@ -58,10 +60,22 @@ def recorded(job: Job, corpus: Corpus, stats: RunStats) -> Iterator[None]:
             retries=stats.retries,
             steady_s=stats.steady_s,
             total_s=time.perf_counter() - stats.started_at,
+            stages=json.dumps(_stages(stats)),
         )
         # Where the store cannot be written any more, the first error is the one to tell.
         with suppress(FrameledgerError) if error else nullcontext():
             log.write(ended)
+
+
+def _stages(stats: RunStats) -> StageTimes:
+    analyze_s = sum(stats.analyze_s.values())
+    return {
+        "startup_s": stats.startup_s if stats.first_work_at else 0.0,
+        "decode_s": stats.decode_s,
+        "analyze_s": dict(stats.analyze_s),
+        "wait_s": max(0.0, stats.decoder_s + stats.analyzer_s - stats.decode_s - analyze_s),
+        "commit_s": stats.commit_s,
+    }
 
 
 def make_current(job: Job) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from cluster.submit import PREFIX
 from pipeline.errors import FrameledgerError, UsageError
 
-_LEFT_OUT = ("config", "inputs", "versions", "worked", "recorded_at")
+_LEFT_OUT = ("config", "inputs", "versions", "worked", "stages", "recorded_at")
 
 
 def new_run_id() -> str:

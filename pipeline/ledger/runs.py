@@ -7,7 +7,7 @@ import platform
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import pyarrow as pa
 
@@ -24,6 +24,20 @@ from pipeline.ledger.store import Store
 PACKAGES = ("frameledger", "ray", "torch", "transformers", "detectron2", "av", "pyarrow")
 
 State = Literal["running", "ended", "died"]
+
+
+class StageTimes(TypedDict):
+    """What the time of a run went into, in seconds; those of workers are summed over them."""
+
+    startup_s: float
+    """Of the run, before the first shard was handed out."""
+    decode_s: float
+    analyze_s: dict[str, float]
+    """By analyzer."""
+    wait_s: float
+    """That workers had and did nothing in."""
+    commit_s: float
+    """Of the run's own: writing rows to the tables."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,8 @@ class RunRecord:
     steady_s: float = 0.0
     """From the first shard handed out to the last result."""
     total_s: float = 0.0
+    stages: str = "{}"
+    """JSON: `StageTimes`; empty where the run has not ended."""
 
 
 class RunLog:

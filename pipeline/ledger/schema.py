@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised when a column changes its name, type or meaning; kept as a property of every table."""
 
 MASK = pa.struct([pa.field("size", pa.list_(pa.int32())), pa.field("counts", pa.string())])
@@ -273,6 +273,7 @@ RUNS = TableSpec(
         ("retries", "i64", "attempts at shards and indexes beyond the first"),
         ("steady_s", "f64", "seconds from the first shard handed out to the last result"),
         ("total_s", "f64", "seconds from start to end"),
+        ("stages", "s", "what the time went into, JSON: see ledger.runs.StageTimes"),
         ("exit_code", "i32", "exit code of the command"),
         ("error", "s", "why the run stopped before its end; empty where it did not"),
         _RECORDED,

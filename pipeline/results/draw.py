@@ -163,10 +163,10 @@ def draw_caption(picture: Image, text: str, style: Style | None = None) -> None:
 
 def caption(frame_index: int, pts_s: float) -> str:
     """What tells a frame apart: `frame 1,234  00:00:41.133`."""
-    return f"frame {frame_index:,}  {clock(pts_s)}"
+    return f"frame {frame_index:,}  {timecode(pts_s)}"
 
 
-def clock(seconds: float) -> str:
+def timecode(seconds: float) -> str:
     """hh:mm:ss.mmm."""
     total_ms = round(abs(seconds) * 1000)
     minutes, ms = divmod(total_ms, 60_000)

@@ -11,11 +11,11 @@ from pipeline.results.draw import (
     MASK_OPACITY,
     Style,
     caption,
-    clock,
     draw_box,
     draw_caption,
     draw_detections,
     text_tile,
+    timecode,
 )
 
 GREY = 100
@@ -160,10 +160,10 @@ def test_texts_of_any_kind_can_be_written() -> None:
 
 def test_captions_name_frame_and_time() -> None:
     assert caption(1234, 41.1333333) == "frame 1,234  00:00:41.133"
-    assert clock(3599.9996) == "01:00:00.000"
-    assert clock(36_000 * 10 + 61.5) == "100:01:01.500"
-    assert clock(-0.04) == "-00:00:00.040"
-    assert clock(-0.0001) == "00:00:00.000"
+    assert timecode(3599.9996) == "01:00:00.000"
+    assert timecode(36_000 * 10 + 61.5) == "100:01:01.500"
+    assert timecode(-0.04) == "-00:00:00.040"
+    assert timecode(-0.0001) == "00:00:00.000"
 
 
 def test_sizes_follow_the_picture() -> None:
