@@ -167,6 +167,11 @@ def report_command(
     videos: Annotated[
         int, typer.Option(min=0, help="Show so many videos at most one by one.")
     ] = 24,
+    searches: Annotated[
+        list[str] | None,
+        typer.Option("--search", help="Show what is most like this text; without, some classes."),
+    ] = None,
+    no_search: Annotated[bool, typer.Option("--no-search", help="Search for nothing.")] = False,
 ) -> None:
     """Write one self-contained page about OUTPUT: what was processed, what failed, what was seen.
 
@@ -174,7 +179,8 @@ def report_command(
     """
     from pipeline.results.report_page import write_report
 
-    done = write_report(output, file, videos=videos)
+    texts = [] if no_search else searches
+    done = write_report(output, file, videos=videos, searches=texts)
     print(
         f"report   {done.path}: {done.videos:,} of {done.of_videos:,} videos one by one, "
         f"{done.pictures:,} pictures, {done.size_bytes / 2**20:.1f} MiB"

@@ -1,6 +1,7 @@
 """`frameledger report`: an output as one page that needs nothing else, to be sent to somebody.
 
     gather      numbers from the tables
+    searches    the frames most like a few texts
     videos      of the first ones: boxes over time, a few frames with their boxes
     template    report.html, which escapes whatever comes from files, models and users
 
@@ -11,23 +12,30 @@ from __future__ import annotations
 
 import datetime
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.durations import clock, said
-from pipeline.errors import VideoError
+from pipeline.errors import FrameledgerError, VideoError
 from pipeline.ledger.reader import Ledger
 from pipeline.results.colors import class_color
 from pipeline.results.report_data import ReportData, RunFacts, Timeline, gather, timeline
-from pipeline.results.report_pictures import SmallPicture, small_pictures
+from pipeline.results.report_pictures import SmallPicture, small_pictures, spread_over
 from pipeline.results.target import check_target, whole
+
+if TYPE_CHECKING:
+    from pipeline.results.search import Hit
 
 VIDEOS = 24
 """Videos of which the page says more than a count."""
 PICTURES = 6
+SEARCHES = 3
+"""Classes, the most frequent ones, that are searched for as examples."""
+_FOUND = 6
 _RUNS = 20
 _CLASSES = 24
 _TIMELINE_CLASSES = 8
@@ -75,11 +83,36 @@ class _Card:
     problem: str
 
 
-def write_report(output: str, path: str, *, videos: int = VIDEOS) -> Report:
+@dataclass(frozen=True)
+class _Found:
+    """A moment that a search found."""
+
+    hit: Hit
+    name: str
+    picture: SmallPicture | None
+
+
+@dataclass(frozen=True)
+class _Searches:
+    found: dict[str, list[_Found]]
+    """By text."""
+    problem: str
+    """Why there are none; empty where there are, or none were asked for."""
+
+    @property
+    def pictures(self) -> int:
+        every = (one for found in self.found.values() for one in found)
+        return sum(one.picture is not None for one in every)
+
+
+def write_report(
+    output: str, path: str, *, videos: int = VIDEOS, searches: Sequence[str] | None = None
+) -> Report:
     """Write the page.
 
     Args:
         videos: so many at most are shown one by one, by name; all are counted.
+        searches: texts whose best frames are shown; None: the names of some frequent classes.
 
     Raises UsageError where `output` is none or the page cannot be made there, RunAborted where
     writing fails. A video that cannot be decoded is shown without pictures, with the reason.
@@ -89,7 +122,9 @@ def write_report(output: str, path: str, *, videos: int = VIDEOS) -> Report:
     ledger = Ledger(output)
     rows = [row for row in data.videos.to_pylist() if row["video_id"] is not None][:videos]
     cards = [_card(ledger, row) for row in rows]
-    page = _rendered(data, cards)
+    texts = [one.name for one in data.classes[:SEARCHES]] if searches is None else searches
+    found = _searched(ledger, texts)
+    page = _rendered(data, cards, found)
     with whole(target) as part:
         part.write_text(page, encoding="utf-8")
     return Report(
@@ -97,8 +132,29 @@ def write_report(output: str, path: str, *, videos: int = VIDEOS) -> Report:
         size_bytes=len(page.encode()),
         videos=len(cards),
         of_videos=data.videos.num_rows,
-        pictures=sum(len(card.pictures) for card in cards),
+        pictures=sum(len(card.pictures) for card in cards) + found.pictures,
     )
+
+
+def _searched(ledger: Ledger, texts: Sequence[str]) -> _Searches:
+    from pipeline.results.search import search
+
+    found: dict[str, list[_Found]] = {}
+    for text in texts:
+        try:
+            hits = search(ledger, text, k=_FOUND)
+        except FrameledgerError as error:  # No embeddings, or their model is elsewhere.
+            return _Searches({}, str(error))
+        found[text] = [_with_picture(ledger, hit) for hit in hits]
+    return _Searches(found, "")
+
+
+def _with_picture(ledger: Ledger, hit: Hit) -> _Found:
+    try:
+        (picture,) = small_pictures(ledger, hit.video_id, [hit.frame_index])
+    except VideoError:
+        return _Found(hit, os.path.basename(hit.uri), None)
+    return _Found(hit, os.path.basename(hit.uri), picture)
 
 
 def _card(ledger: Ledger, row: dict[str, Any]) -> _Card:
@@ -106,7 +162,7 @@ def _card(ledger: Ledger, row: dict[str, Any]) -> _Card:
     pictures: list[SmallPicture] = []
     problem = ""
     try:
-        pictures = small_pictures(ledger, row["video_id"], PICTURES)
+        pictures = spread_over(ledger, row["video_id"], PICTURES)
     except VideoError as error:
         problem = f"no pictures: {error.reason}"
     shown = found.classes[:_TIMELINE_CLASSES] if found is not None else []
@@ -155,7 +211,7 @@ def hex_of(class_id: int) -> str:
     return "#{:02x}{:02x}{:02x}".format(*class_color(class_id))
 
 
-def _rendered(data: ReportData, cards: list[_Card]) -> str:
+def _rendered(data: ReportData, cards: list[_Card], searches: _Searches) -> str:
     import jinja2
 
     from pipeline import __version__
@@ -182,6 +238,7 @@ def _rendered(data: ReportData, cards: list[_Card]) -> str:
     return environment.get_template("report.html").render(
         data=data,
         cards=cards,
+        searches=searches,
         runs=list(reversed(runs)),
         more_runs=len(data.runs) - len(runs),
         fastest=max((run.frames_per_s for run in runs), default=0.0),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow.compute as pc
 
 from pipeline.durations import clock
 from pipeline.results.boxes import BoxChoice, Boxes
@@ -21,6 +20,7 @@ WIDTH = 320
 """Pixels of a picture's longer side."""
 _QUALITY = 82
 _STYLE = Style(line=2, text=10)
+_CHOICE = BoxChoice(between="none")
 
 
 @dataclass(frozen=True)
@@ -36,27 +36,30 @@ class SmallPicture:
     height: int
 
 
-def small_pictures(ledger: Ledger, video_id: str, count: int) -> list[SmallPicture]:
+def spread_over(ledger: Ledger, video_id: str, count: int) -> list[SmallPicture]:
     """Up to `count` sampled frames, evenly over the video, with their boxes.
 
     Raises VideoError where the file is gone, has other bytes now or cannot be decoded.
     """
-    boxes = Boxes(ledger, video_id, BoxChoice(between="none"))
-    if not len(boxes.sampled):
+    sampled = Boxes(ledger, video_id, _CHOICE).sampled
+    if not len(sampled):
         return []
-    places = ((np.arange(count) + 0.5) / count * len(boxes.sampled)).astype(np.int64)
-    chosen = sorted({int(boxes.sampled[place]) for place in places})
-    wanted = (pc.field("video_id") == video_id) & pc.field("frame_index").isin(chosen)
-    rows = ledger.table("frames", ["frame_index", "pts_s"], wanted).to_pylist()
-    time_of = {row["frame_index"]: row["pts_s"] for row in rows}
+    places = ((np.arange(count) + 0.5) / count * len(sampled)).astype(np.int64)
+    return small_pictures(ledger, video_id, sorted({int(sampled[place]) for place in places}))
+
+
+def small_pictures(ledger: Ledger, video_id: str, frames: list[int]) -> list[SmallPicture]:
+    """These frames with their boxes, ascending. Raises VideoError as `spread_over`."""
+    boxes = Boxes(ledger, video_id, _CHOICE)
+    index = ledger.index(video_id)
     found = []
-    for frame_index, rgb in read_frames(ledger, video_id, chosen):
+    for frame_index, rgb in read_frames(ledger, video_id, frames):
         shown = boxes.on(frame_index)
         small = smaller(rgb)
         scale = small.shape[1] / rgb.shape[1], small.shape[0] / rgb.shape[0]
         draw_detections(small, shown, labels=False, scale=scale, style=_STYLE)
         height, width = small.shape[:2]
-        time = clock(time_of.get(frame_index, 0.0))
+        time = clock(float(index.pts_seconds(index.pts[frame_index : frame_index + 1])[0]))
         picture = SmallPicture(frame_index, time, len(shown), as_url(small), width, height)
         found.append(picture)
     return found

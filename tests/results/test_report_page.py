@@ -14,10 +14,12 @@ from deltalake import DeltaTable
 
 from pipeline.cli import invoke
 from pipeline.config import parse_config
+from pipeline.durations import clock
 from pipeline.errors import UsageError
 from pipeline.ledger.reader import Ledger
 from pipeline.results.report_data import gather, timeline
 from pipeline.results.report_page import TIMELINE_SIZE, hex_of, step_path, write_report
+from pipeline.results.search import search
 from pipeline.runner import run
 from tests.results.chromium import chromium_page
 from tests.videos import make
@@ -40,6 +42,7 @@ def hostile(boxed: Path, tmp_path_factory) -> Path:
         (videos / name).write_text("text")
     data = {
         "detector": {"backend": "transformers", "model": "builtin:detector"},
+        "embedder": {"backend": "clip", "model": "builtin:clip"},
         "sampling": {"stride": 3},
     }
     run(parse_config(data, where="test"), [str(videos)], folder / "out", engine="local")
@@ -87,7 +90,7 @@ def test_nothing_in_a_name_becomes_part_of_the_page(hostile: Path, tmp_path: Pat
 
 
 def test_it_opens_in_a_browser_by_itself(hostile: Path, tmp_path: Path) -> None:
-    write_report(str(hostile / "out"), str(tmp_path / "r.html"))
+    done = write_report(str(hostile / "out"), str(tmp_path / "r.html"))
     for scheme, ground in (("light", "rgb(246, 247, 249)"), ("dark", "rgb(15, 18, 22)")):
         with chromium_page(color_scheme=scheme) as page:
             dialogs: list[str] = []
@@ -95,7 +98,7 @@ def test_it_opens_in_a_browser_by_itself(hostile: Path, tmp_path: Path) -> None:
             page.goto(f"file://{tmp_path}/r.html")
             assert page.evaluate("document.scripts.length") == 0
             sizes = page.evaluate("[...document.images].map(i => [i.naturalWidth, i.complete])")
-            assert len(sizes) == 12
+            assert len(sizes) == done.pictures > 12
             assert all(width > 100 and complete for width, complete in sizes)
             style = "getComputedStyle(document.body).backgroundColor"
             assert page.evaluate(style) == ground
@@ -120,8 +123,8 @@ def test_figures_are_those_of_the_tables(hostile: Path, tmp_path: Path) -> None:
     assert "not a video" in unreadable.reason
     assert sum(len(group.uris) for group in data.failures) == 3
     (done,) = data.runs
-    assert [name for name, _ in done.stages] == ["decode", "detector", "wait"]
-    assert 0 < sum(seconds for _, seconds in done.stages[:2]) <= done.took_s
+    assert [name for name, _ in done.stages] == ["decode", "detector", "embedder", "wait"]
+    assert 0 < sum(seconds for _, seconds in done.stages[:3]) <= done.took_s
     assert 0 <= done.startup_s <= done.row["total_s"]
     text = " ".join(_Elements(_page(out, tmp_path)).text.split())
     assert "4 videos: 1 ok, 1 partial, 2 failed" in text
@@ -133,6 +136,19 @@ def test_figures_are_those_of_the_tables(hostile: Path, tmp_path: Path) -> None:
 def _page(output: str, tmp_path: Path) -> str:
     write_report(output, str(tmp_path / "page.html"))
     return (tmp_path / "page.html").read_text()
+
+
+def test_searches_show_what_search_finds(hostile: Path, tmp_path: Path) -> None:
+    out, target = str(hostile / "out"), tmp_path / "r.html"
+    texts = ["a red circle", "<b>two</b>"]
+    done = write_report(out, str(target), videos=0, searches=texts)
+    text = " ".join(_Elements(target.read_text()).text.split())
+    hits = [hit for one in texts for hit in search(out, one, k=6)]
+    assert done.pictures == len(hits) > 2
+    for hit in hits:
+        assert f"frame {hit.frame_index}, {clock(hit.pts_s)}, cosine {hit.score:.2f}" in text
+    assert "“<b>two</b>”" in text
+    assert "The first 0 of 4 by name" in text
 
 
 def test_a_failure_that_was_mended_is_not_counted(tmp_path: Path) -> None:
@@ -182,7 +198,7 @@ def test_steps_fill_what_lies_under_the_values() -> None:
 
 def test_the_page_is_bounded_and_says_so(hostile: Path, tmp_path: Path, capsys) -> None:
     target = tmp_path / "few.html"
-    arguments = ["report", str(hostile / "out"), "-o", str(target), "--videos", "1"]
+    arguments = ["report", str(hostile / "out"), "-o", str(target), "--videos", "1", "--no-search"]
     assert invoke(arguments) == (0, "")
     assert re.fullmatch(
         rf"report   {target}: 1 of 4 videos one by one, 6 pictures, 0\.\d MiB\n",
