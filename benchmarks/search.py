@@ -34,6 +34,21 @@ for batch in dataset.to_batches(columns=["embedding"], use_threads=True):
     rows += batch.num_rows
 print(time.perf_counter() - started, rows)
 """
+_READ_GROUPS = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+from os import cpu_count
+import pyarrow.dataset, pyarrow.parquet
+from pipeline.ledger.reader import Ledger
+dataset, started = Ledger(sys.argv[1]).dataset("embeddings"), time.perf_counter()
+def read(fragment):
+    file = pyarrow.parquet.ParquetFile(fragment.open())
+    groups = range(file.num_row_groups)
+    return sum(file.read_row_group(g, ["embedding"], use_threads=False).num_rows for g in groups)
+with ThreadPoolExecutor(cpu_count()) as pool:
+    rows = sum(pool.map(read, dataset.get_fragments()))
+print(time.perf_counter() - started, rows)
+"""
 _SEARCH = """
 import json, sys, time
 import numpy, deltalake, pyarrow.parquet, pyarrow.dataset
@@ -57,8 +72,8 @@ def search(work: Path, _videos: Path | None, rows: int = ROWS, large: int = LARG
     sizes = [rows, min(large, free // BYTES_A_ROW // 1_000_000 * 1_000_000)]
     cells = []
     for count in sizes:
-        if count * BYTES_A_ROW > free or count <= 0:
-            print(f"search of {count:,} vectors left out: the disk has no room", file=sys.stderr)
+        if not 0 < count * BYTES_A_ROW <= free:
+            print("search: the disk has no room for more vectors", file=sys.stderr)
             continue
         output = work / f"search-{count}"
         shutil.rmtree(output, ignore_errors=True)
@@ -74,12 +89,14 @@ def search(work: Path, _videos: Path | None, rows: int = ROWS, large: int = LARG
 def _measured(work: Path, output: Path, count: int, check: bool) -> list[tuple[str, ...]]:
     vector = work / "query.npy"
     np.save(vector, query())
-    read = [sys.executable, "-c", _READ, str(output)]
     rounds = ROUNDS if check else 1
     found = {}
     # In turn, so that whatever else the machine does meets all of them.
-    commands = {"pyarrow reads the column": read}
-    for what, near in (("search, moments merged", "0.9"), ("search, frame by frame", "")):
+    commands = {
+        "pyarrow reads the column: dataset": [sys.executable, "-c", _READ, str(output)],
+        "pyarrow reads the column: row groups": [sys.executable, "-c", _READ_GROUPS, str(output)],
+    }
+    for what, near in (("search, moments merged", "0.95"), ("search, frame by frame", "")):
         commands[what] = [sys.executable, "-c", _SEARCH, str(output), str(vector), near, str(K)]
     for _ in range(rounds):
         for what, command in commands.items():
@@ -90,7 +107,8 @@ def _measured(work: Path, output: Path, count: int, check: bool) -> list[tuple[s
                 found[what] = float(seconds), cost, rest
     if check:
         compare(json.loads(found["search, frame by frame"][2]), count)
-    reading = found["pyarrow reads the column"][0]
+    # Of the two ways to use all cores, the faster.
+    reading = min(seconds for what, (seconds, *_) in found.items() if what.startswith("pyarrow"))
     return [
         (
             f"{count:,}",
