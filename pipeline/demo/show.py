@@ -220,9 +220,9 @@ class Searches:
         return float(np.mean(each))
 
     def best(self, text: str) -> list[str]:
-        """The best moments, with what is really in them."""
+        """The best moments, a second apart or more, with what is really in them."""
         lines = []
-        for hit in self._search(text, 3):
+        for hit in self._search(text, 3, every_s=1.0):
             seen = sorted(o.class_name for o in self._truth(hit) if o.visibility >= 0.4)
             lines.append(
                 f"{os.path.basename(hit.uri)} frame {hit.frame_index} ({hit.pts_s:.2f} s), "
@@ -230,10 +230,13 @@ class Searches:
             )
         return lines
 
-    def _search(self, text: str, k: int) -> list[Hit]:
+    def _search(self, text: str, k: int, every_s: float = 0.0) -> list[Hit]:
         from pipeline.results.search import search
 
-        return search(self._ledger, vector=self._words[text], k=k, near=NEAR, video=self._glob)
+        vector = self._words[text]
+        return search(
+            self._ledger, vector=vector, k=k, near=NEAR, every_s=every_s, video=self._glob
+        )
 
     def _truth(self, hit: Hit) -> list[WorldObject]:
         return self._videos[hit.uri].truth(hit.frame_index)
