@@ -151,6 +151,12 @@ def test_searches_show_what_search_finds(hostile: Path, tmp_path: Path) -> None:
     assert "The first 0 of 4 by name" in text
 
 
+def test_without_embeddings_there_are_no_searches(boxed: Path, tmp_path: Path) -> None:
+    text = " ".join(_Elements(_page(str(boxed / "out"), tmp_path)).text.split())
+    assert f"No examples: {boxed}/out" in text
+    assert "cosine" not in text
+
+
 def test_a_failure_that_was_mended_is_not_counted(tmp_path: Path) -> None:
     video = tmp_path / "v.mp4"
     video.write_text("text")
