@@ -110,7 +110,7 @@ class Mp4Writer:
         if packet.dts is None or (self._last_dts is not None and packet.dts <= self._last_dts):
             return
         self._last_dts = packet.dts
-        packet.stream = self._audio  # type: ignore[assignment]
+        packet.stream = self._audio
         self._container.mux(packet)
 
     def write(self, rgb: np.ndarray, pts: int, duration: int) -> None:

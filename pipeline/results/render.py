@@ -224,4 +224,4 @@ def _fitted(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return rgb
     import cv2
 
-    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)  # type: ignore[no-any-return]
+    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)

@@ -74,7 +74,7 @@ def smaller(rgb: np.ndarray, side: int = WIDTH) -> np.ndarray:
     if scale >= 1:
         return rgb
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)  # type: ignore[no-any-return]
+    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
 
 
 def as_url(rgb: np.ndarray) -> str:
