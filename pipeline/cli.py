@@ -26,6 +26,7 @@ from pipeline.cli_options import (
     write_json,
 )
 from pipeline.cli_results import search_command
+from pipeline.cli_serve import serve_command
 from pipeline.errors import EXIT_ABORTED, EXIT_OK, EXIT_USAGE, FrameledgerError
 from pipeline.storage.objects import StoreError
 
@@ -263,7 +264,7 @@ app.command("search")(search_command)
 app.command("render")(render_command)
 app.command("show")(show_command)
 app.command("report")(report_command)
-app.command("report")(report_command)
+app.command("serve")(serve_command)
 
 _INTERRUPTED = 130
 """What the command-line parser makes of a KeyboardInterrupt."""
