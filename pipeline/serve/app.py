@@ -22,6 +22,9 @@ from __future__ import annotations
 
 import math
 import re
+import sys
+import traceback
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -57,14 +60,30 @@ _KEEP = {"Cache-Control": "private, max-age=3600"}
 """For what is named by its content, and can not become another."""
 
 
-def make_app(output: str, *, host: str, port: int, token: str | None) -> ASGIApp:
-    """The server of one output. Raises UsageError where that is none."""
+def make_app(
+    output: str,
+    *,
+    host: str,
+    port: int,
+    token: str | None,
+    tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+) -> ASGIApp:
+    """The server of one output.
+
+    `tell` is given what only who started it may know, such as why a model does not load. Raises
+    UsageError where `output` is none.
+    """
+
+    def broken(_request: Request, error: Exception) -> Response:
+        tell("".join(traceback.format_exception(error)))
+        return _line(500, "that went wrong; the terminal of the server says how")
+
     handlers: dict[Any, Any] = {
         Refusal: _refused,
         HTTPException: _refused_by_router,
-        Exception: _broken,
+        Exception: broken,
     }
-    app = Starlette(routes=Routes(Queries(output)).all(), exception_handlers=handlers)
+    app = Starlette(routes=Routes(Queries(output, tell)).all(), exception_handlers=handlers)
     return Guard(app, host, port, token)
 
 
@@ -255,7 +274,3 @@ def _refused(_request: Request, error: Any) -> Response:
 
 def _refused_by_router(_request: Request, error: Any) -> Response:
     return _line(error.status_code, HTTPStatus(error.status_code).phrase.lower())
-
-
-def _broken(_request: Request, _error: Exception) -> Response:
-    return _line(500, "that went wrong; the terminal of the server says how")

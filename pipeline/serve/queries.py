@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from functools import lru_cache
@@ -32,11 +31,10 @@ _BOX = ("frame_index", "x1", "y1", "x2", "y2", "score", "class_id")
 class Queries:
     """Questions about one output; may be asked from several threads."""
 
-    def __init__(self, output: str, tell: Callable[[str], None] | None = None) -> None:
-        """`tell` is given what only who started the server may know. Raises UsageError where
-        `output` is none."""
+    def __init__(self, output: str, tell: Callable[[str], None]) -> None:
+        """`tell`: see `make_app`. Raises UsageError where `output` is none."""
         self._output = output
-        self._tell = tell or (lambda line: print(line, file=sys.stderr, flush=True))
+        self._tell = tell
         self._local = threading.local()
         self._catalog = Kept(lambda: Catalog(self.ledger.videos()))
         self._overview = Kept(self._count)

@@ -8,6 +8,7 @@ import importlib.util
 import ipaddress
 import secrets
 import socket
+import sys
 from collections.abc import Callable
 
 from pipeline.errors import UsageError
@@ -43,24 +44,32 @@ def serve(
     with _listening(host, port) as listener:
         port = listener.getsockname()[1]
         token = None if is_loopback(host) else secrets.token_urlsafe(24)
-        app = make_app(output, host=host, port=port, token=token)
+        server: uvicorn.Server
+
+        def complain(line: str) -> None:
+            # What is cut off by the end of the server goes wrong, and concerns nobody.
+            if not server.should_exit:
+                print(line, file=sys.stderr, flush=True)
+
+        app = make_app(output, host=host, port=port, token=token, tell=complain)
         config = uvicorn.Config(
             app,
-            log_level="warning",
+            log_level="critical",
             access_log=False,
             server_header=False,
             proxy_headers=False,
             lifespan="off",
             timeout_graceful_shutdown=_GOODBYE_S,
         )
+        server = uvicorn.Server(config)
         address = address_of(host, port, token)
-        tell(address)
-        if open_page:
-            import webbrowser
-
-            webbrowser.open(address)
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
+            tell(address)
+            if open_page:
+                import webbrowser
+
+                webbrowser.open(address)
+            server.run(sockets=[listener])
 
 
 def address_of(host: str, port: int, token: str | None) -> str:
