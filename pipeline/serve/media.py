@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -81,7 +81,7 @@ def read_bytes(source: Source, start: int, stop: int) -> Iterator[bytes]:
     return _rest(held, file, first, stop - start)
 
 
-def _rest(held: ExitStack, file, first: bytes, length: int) -> Iterator[bytes]:  # type: ignore[no-untyped-def]
+def _rest(held: ExitStack, file: BinaryIO, first: bytes, length: int) -> Iterator[bytes]:
     with held:
         block = first
         while block:

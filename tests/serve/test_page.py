@@ -201,7 +201,7 @@ def test_failures_and_what_is_not_there(page, address, corpus):
     page.goto(f"{address}#/failures")
     page.wait_for_selector("tbody tr")
     assert "noise.mp4" in page.locator("tbody").inner_text()
-    page.click("tbody a >> text=part.ts")
+    page.click("tbody a >> text=part.mkv")
     page.wait_for_selector(".player")
     for link, said in ((f"#/video/{'0' * 64}", "no such video"), ("#/x/y", "no such page")):
         page.goto(address + link)
