@@ -29,7 +29,9 @@ export class Boxes {
     const known = this.stretches.get(at);
     if (known === undefined) this.load(at);
     // The next one, in time for whoever plays on.
-    if (known && (at + 1) * STRETCH < this.frameCount && !this.stretches.has(at + 1)) this.load(at + 1);
+    const next = at + 1;
+    const isDue = known && next * STRETCH < this.frameCount && !this.stretches.has(next);
+    if (isDue) this.load(next);
     return known;
   }
 
@@ -98,14 +100,16 @@ function dashed(context, { box, left, top, width, height }, line) {
   context.strokeStyle = box.class.color;
   context.lineWidth = line;
   context.setLineDash([4 * line, 3 * line]);
-  context.strokeRect(left + line / 2, top + line / 2, Math.max(0, width - line), Math.max(0, height - line));
+  const inside = [Math.max(0, width - line), Math.max(0, height - line)];
+  context.strokeRect(left + line / 2, top + line / 2, ...inside);
   context.setLineDash([]);
 }
 
 function label(context, canvas, { box, left, top }, ratio) {
   context.font = `600 ${Math.round(11 * ratio)}px system-ui, sans-serif`;
   const text = `${box.class.name} ${box.score.toFixed(2)}`;
-  const [width, height] = [Math.ceil(context.measureText(text).width + 8 * ratio), Math.round(16 * ratio)];
+  const width = Math.ceil(context.measureText(text).width + 8 * ratio);
+  const height = Math.round(16 * ratio);
   const x = Math.max(0, Math.min(left, canvas.width - width));
   const y = top >= height ? top - height : Math.max(top, 0);
   context.fillStyle = box.class.color;

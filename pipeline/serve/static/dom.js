@@ -51,4 +51,5 @@ export function said(seconds) {
   return hours < 48 ? `${hours.toFixed(hours < 10 ? 1 : 0)} h` : `${Math.round(hours / 24)} days`;
 }
 
-export const notice = (text, kind = '') => h('p', { class: `notice ${kind}`, role: 'status' }, text);
+export const notice = (text, kind = '') =>
+  h('p', { class: `notice ${kind}`, role: 'status' }, text);

@@ -23,15 +23,24 @@ export async function failuresPage() {
   const table = h('div', { class: 'scroll' }, h('table', {},
     h('thead', {}, h('tr', {}, titles.map((title) => h('th', {}, title)))), body));
   const none = h('div', { class: 'empty' },
-    h('b', {}, 'Nothing failed.'), h('span', {}, 'Every sampled frame of every video is in the tables.'));
-  return { element: h('div', { class: 'page' }, h('div', { class: 'head' }, head), total ? table : none, more) };
+    h('b', {}, 'Nothing failed.'),
+    h('span', {}, 'Every sampled frame of every video is in the tables.'));
+  const top = h('div', { class: 'head' }, head);
+  return { element: h('div', { class: 'page' }, top, total ? table : none, more) };
+}
+
+function framesText(first, last) {
+  if (first === null) return '';
+  if (last === null) return `${count(first)} to the end`;
+  return first === last ? count(first) : `${count(first)} to ${count(last)}`;
 }
 
 function row(failure) {
   const { first_frame: first, last_frame: last } = failure;
-  const frames = first === null ? '' : first === last ? count(first) : `${count(first)} to ${count(last)}`;
+  const frames = framesText(first, last);
+  const at = first === null ? {} : { frame: first };
   const name = failure.video_id
-    ? h('a', { href: videoLink(failure.video_id, first === null ? {} : { frame: first }) }, failure.name)
+    ? h('a', { href: videoLink(failure.video_id, at) }, failure.name)
     : failure.name;
   const cell = (label, ...inside) => h('td', { 'data-label': label }, ...inside);
   return h('tr', {},

@@ -2,7 +2,7 @@
 
 import { api, pictureUrl, videoLink } from './api.js';
 import { Boxes, drawBoxes } from './boxes.js';
-import { chip, clock, count, h, notice, svg } from './dom.js';
+import { chip, clock, count, h, notice, plural, svg } from './dom.js';
 import { Stage } from './stage.js';
 import { TimelineView } from './timeline.js';
 import { Times } from './times.js';
@@ -12,14 +12,16 @@ const ICONS = {
   back: 'M16 4v16L5 12z', next: 'M8 4v16l11-8z',
   back10: 'M12 5v14l-9-7zM21 5v14l-9-7z', next10: 'M3 5v14l9-7zM12 5v14l9-7z',
 };
-const icon = (name) => svg('svg', { viewBox: '0 0 24 24', 'aria-hidden': 'true' }, svg('path', { d: ICONS[name] }));
-const PARTS = 240;
+const icon = (name) =>
+  svg('svg', { viewBox: '0 0 24 24', 'aria-hidden': 'true' }, svg('path', { d: ICONS[name] }));
+const PARTS = 160; // Of the timeline, of a few frames each: with less, a part may have none.
 
 export async function playerPage({ parts, query }) {
   const id = parts[1];
   const [meta, index] = await Promise.all([api.video(id), api.index(id)]);
   const page = new Player(meta, new Times(index), query);
-  api.timeline(id, PARTS).then((found) => page.addTimeline(found), () => {});
+  const wide = Math.max(1, Math.min(PARTS, Math.ceil(index.frame_count / 4)));
+  api.timeline(id, wide).then((found) => page.addTimeline(found), () => {});
   return { element: page.element, ready: () => page.begin(), leave: () => page.leave() };
 }
 
@@ -46,7 +48,8 @@ class Player {
       h('div', { class: 'head' }, h('h1', { title: meta.name }, meta.name), facts(meta)),
       times.count ? null : notice('This video has no frames.', 'bad'),
       h('div', { class: 'columns' },
-        h('div', { class: 'left' }, this.note, this.stage.element, this.controls(), this.timelineAt),
+        h('div', { class: 'left' },
+          this.note, this.stage.element, this.controls(), this.timelineAt),
         this.side()));
     this.onKey = (event) => this.key(event);
   }
@@ -82,7 +85,8 @@ class Player {
     const step = (by) => () => this.stage.seek(this.stage.wanted + by);
     this.playButton = button('play', 'Play (space)', () => this.stage.toggle(), 'play');
     this.frameBox = h('input', {
-      id: 'frame', type: 'number', min: 0, max: this.times.count - 1, value: 0, 'aria-label': 'Frame',
+      id: 'frame', type: 'number', min: 0, max: this.times.count - 1, value: 0,
+      'aria-label': 'Frame',
       onchange: () => {
         this.frameBox.blur();
         this.stage.seek(Math.round(Number(this.frameBox.value)) || 0);
@@ -136,7 +140,8 @@ class Player {
     this.checks = {};
     const check = (name, text) => {
       this.checks[name] = h('input', {
-        type: 'checkbox', checked: true, name, onchange: (event) => this.set(name, event.target.checked),
+        type: 'checkbox', checked: true, name,
+        onchange: (event) => this.set(name, event.target.checked),
       });
       return h('label', { class: 'check' }, this.checks[name], text);
     };
@@ -150,8 +155,9 @@ class Player {
         check('hold', 'Hold boxes between sampled frames, dashed'),
         check('exact', 'Exact picture when it stands still')),
       h('p', { class: 'keys soft small' },
-        h('kbd', {}, '←'), h('kbd', {}, '→'), ' a frame, with shift ten; ', h('kbd', {}, 'space'), ' plays; ',
-        h('kbd', {}, 'b'), ' boxes; ', h('kbd', {}, 'e'), ' exact picture; ', h('kbd', {}, '/'), ' search'));
+        h('kbd', {}, '←'), h('kbd', {}, '→'), ' a frame, with shift ten; ',
+        h('kbd', {}, 'space'), ' plays; ', h('kbd', {}, 'b'), ' boxes; ',
+        h('kbd', {}, 'e'), ' exact picture; ', h('kbd', {}, '/'), ' search'));
   }
 
   set(name, on) {
@@ -196,7 +202,8 @@ class Player {
   }
 
   tell(frame, source, found, held, shown) {
-    const key = `${frame}/${source}/${found?.frame}/${shown.length}/${this.hiddenClasses.size}/${this.options.hold}`;
+    const hidden = [...this.hiddenClasses].join();
+    const key = [frame, source, found?.frame, shown.length, hidden, this.options.hold].join('/');
     if (key === this.told) return;
     this.told = key;
     this.element.querySelector('#shown').textContent = `Frame ${count(frame)}`;
@@ -207,11 +214,12 @@ class Player {
     this.save.href = pictureUrl(this.meta.video_id, frame);
     if (found === null) this.sampled.textContent = 'No sampled frame up to here.';
     else if (held) this.sampled.textContent = `Not sampled; boxes of frame ${count(found.frame)}.`;
-    else this.sampled.textContent = shown.length ? `${shown.length} boxes` : 'Sampled; no boxes.';
+    else this.sampled.textContent = plural(shown.length, 'box', 'boxes');
     this.list.replaceChildren(...shown.map((box) => h('li', {
       onpointerenter: () => { this.focus = box; this.redraw(); },
       onpointerleave: () => { this.focus = null; this.redraw(); },
-    }, chip(box.class.color), h('span', {}, box.class.name), h('span', { class: 'n' }, box.score.toFixed(3)))));
+    }, chip(box.class.color), h('span', {}, box.class.name),
+    h('span', { class: 'n' }, box.score.toFixed(3)))));
   }
 
   addTimeline(found) {
@@ -230,8 +238,12 @@ class Player {
 }
 
 function facts(meta) {
-  const said = [`${meta.width}×${meta.height}`, `${meta.codec} in ${meta.container}`, clock(meta.duration_s ?? 0),
-    meta.rotation ? `stored turned by ${meta.rotation}°` : null].filter(Boolean).join(' · ');
+  const said = [
+    `${meta.width}×${meta.height}`, `${meta.codec} in ${meta.container}`,
+    clock(meta.duration_s ?? 0), meta.rotation ? `stored turned by ${meta.rotation}°` : null,
+  ].filter(Boolean).join(' · ');
   return h('p', { class: 'soft facts' },
-    meta.status === 'ok' ? null : h('span', { class: `badge ${meta.status}`, title: meta.reason }, meta.status), said);
+    meta.status === 'ok' ? null
+      : h('span', { class: `badge ${meta.status}`, title: meta.reason }, meta.status),
+    said);
 }

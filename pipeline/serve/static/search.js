@@ -65,7 +65,8 @@ function searchForm(asked, overview) {
 
 async function results(asked, below) {
   below.append(h('div', { class: 'grid' },
-    Array.from({ length: 8 }, () => h('div', { class: 'card ghost' }, h('div', { class: 'thumb' })))));
+    Array.from({ length: 8 }, () =>
+      h('div', { class: 'card ghost' }, h('div', { class: 'thumb' })))));
   try {
     const { hits } = await api.search({ ...asked, k: 24 });
     const videos = new Set(hits.map((hit) => hit.video_id)).size;
@@ -92,7 +93,8 @@ async function welcome(overview) {
       tile(count(of), of === 1 ? 'video' : 'videos'),
       tile(said(overview.duration_s), 'of video'),
       tile(count(overview.frames), 'frames looked at'),
-      tile(count(overview.boxes), `boxes of ${plural(overview.classes.length, 'class', 'classes')}`),
+      tile(count(overview.boxes),
+        `boxes of ${plural(overview.classes.length, 'class', 'classes')}`),
       overview.failures
         ? h('a', { class: 'tile bad', href: '#/failures' },
           h('b', {}, count(overview.failures)), h('span', {}, 'failures'))

@@ -36,7 +36,9 @@ export class Stage {
   }
 
   makeVideo() {
-    const video = h('video', { class: 'layer', preload: 'auto', playsinline: true, src: mediaUrl(this.meta.video_id) });
+    const video = h('video', {
+      class: 'layer', preload: 'auto', playsinline: true, src: mediaUrl(this.meta.video_id),
+    });
     video.addEventListener('error', () => this.unplayable('this browser cannot play the file'));
     video.addEventListener('loadedmetadata', () => {
       const [wide, high] = [video.videoWidth, video.videoHeight];
@@ -71,8 +73,9 @@ export class Stage {
     }
     this.presented = this.times.nearest(mediaTime + this.offset);
     if (this.playing) this.show(this.presented, 'video');
-    else if (this.presented === this.wanted && !(this.source === 'picture' && this.frame === this.wanted)) {
-      this.show(this.presented, 'video');
+    else if (this.presented === this.wanted) {
+      const exactIsUp = this.source === 'picture' && this.frame === this.wanted;
+      if (!exactIsUp) this.show(this.presented, 'video');
     }
   }
 
@@ -122,7 +125,8 @@ export class Stage {
       this.onNote('');
       this.show(frame, 'picture');
     } catch (error) {
-      if (error.name !== 'AbortError' && frame === this.wanted) this.onNote(`frame ${frame}: ${error.message}`);
+      const isDue = error.name !== 'AbortError' && frame === this.wanted;
+      if (isDue) this.onNote(`frame ${frame}: ${error.message}`);
     } finally {
       this.element.classList.remove('waiting');
     }

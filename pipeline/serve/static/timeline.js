@@ -18,8 +18,12 @@ export class TimelineView {
         onToggle(one.id, shown);
       },
     }, chip(one.color), h('span', {}, one.name)));
-    this.tracks = h('div', { class: 'tracks', role: 'slider', 'aria-label': 'Time', 'aria-valuemin': 0, 'aria-valuemax': times.count - 1 },
-      h('div', { class: 'axis' }, h('span', {}, clock(times.start)), h('span', {}, clock((times.start + times.end) / 2)), h('span', {}, clock(times.end))),
+    const marks = [times.start, (times.start + times.end) / 2, times.end];
+    this.tracks = h('div', {
+      class: 'tracks', role: 'slider', 'aria-label': 'Time', 'aria-valuemin': 0,
+      'aria-valuemax': times.count - 1,
+    },
+      h('div', { class: 'axis' }, marks.map((seconds) => h('span', {}, clock(seconds)))),
       classes.map((one) => this.track(one, found, highest)),
       classes.length ? null : h('div', { class: 'track bare' }));
     if (moment) {
@@ -70,9 +74,11 @@ export class TimelineView {
   }
 
   track(one, found, highest) {
-    const steps = svg('svg', { viewBox: `0 0 ${found.parts} 1`, preserveAspectRatio: 'none', 'aria-hidden': 'true' },
+    const box = { viewBox: `0 0 ${found.parts} 1`, preserveAspectRatio: 'none' };
+    const steps = svg('svg', { ...box, 'aria-hidden': 'true' },
       svg('path', { d: path(one.density, highest), fill: one.color }));
-    return h('div', { class: 'track' }, this.place(steps, this.of(found.start_s), this.of(found.stop_s) || 1));
+    this.place(steps, this.of(found.start_s), this.of(found.stop_s) || 1);
+    return h('div', { class: 'track' }, steps);
   }
 
   at(frame) {

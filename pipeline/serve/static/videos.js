@@ -19,11 +19,14 @@ export async function videosPage({ query }) {
   }
   await load();
   const box = h('input', {
-    type: 'search', name: 'like', value: like, placeholder: 'Part of a name', 'aria-label': 'Part of a name',
+    type: 'search', name: 'like', value: like, placeholder: 'Part of a name',
+    'aria-label': 'Part of a name',
   });
   const form = h('form', { class: 'inline', onsubmit: (event) => {
     event.preventDefault();
-    location.hash = box.value.trim() ? `#/videos?${new URLSearchParams({ like: box.value.trim() })}` : '#/videos';
+    const given = box.value.trim();
+    location.hash = given ? `#/videos?${new URLSearchParams({ like: given })}` : '#/videos';
   } }, box);
-  return { element: h('div', { class: 'page' }, h('div', { class: 'head' }, head, form), grid, more) };
+  const top = h('div', { class: 'head' }, head, form);
+  return { element: h('div', { class: 'page' }, top, grid, more) };
 }
