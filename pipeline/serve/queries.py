@@ -157,7 +157,7 @@ class Queries:
         newest = newest_analyses(self.ledger.analyses())
         detector = newest.get("detector")
         # The frames that this detector looked at, which the newest run may not have been.
-        seen = detector.identity.get("frames") if detector else None
+        seen = str(detector.identity["frames"]) if detector else None
         looked = self.ledger.table(
             "frames", ["frame_index"], wanted & (pc.field("status") == "ok"), seen
         )
