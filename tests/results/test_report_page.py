@@ -129,8 +129,8 @@ def test_figures_are_those_of_the_tables(hostile: Path, tmp_path: Path) -> None:
     assert 0 < sum(seconds for _, seconds in done.stages[:3]) <= done.took_s
     assert 0 <= done.startup_s <= done.row["total_s"]
     text = " ".join(_Elements(_page(out, tmp_path)).text.split())
-    assert "4 videos: 1 ok, 1 partial, 2 failed" in text
-    assert f"{rows.num_rows} boxes of {len(counts)} classes" in text
+    assert "4videos: 1 ok, 1 partial, 2 failed" in text
+    assert f"{rows.num_rows}boxes of {len(counts)} classes" in text
     assert "The first 2 of 4 by name; 2 could not be read at all." in text
     assert unreadable.reason in text
 
