@@ -1,7 +1,7 @@
 """`python -m benchmarks [NAME ...]`: print the tables that the README quotes.
 
-`books` is left out where no name is given: it is slow, and takes some GB of disk. `search` takes 22
-GB for its largest corpus, less where they are not there, and gives them back.
+`books` and `reading` are left out where no name is given: they are slow, and take some GB of disk.
+`search` takes 22 GB for its largest corpus, less where they are not there, and gives them back.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from benchmarks.books import books
 from benchmarks.crash import crash
 from benchmarks.memory import memory
 from benchmarks.models import models
+from benchmarks.reading import reading
 from benchmarks.scaling import scaling
 from benchmarks.search import search
 from benchmarks.search_quality import quality
@@ -37,10 +38,12 @@ VIDEOS = Path("../shared/videos")
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(TABLES)} or books")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(TABLES)}, books, reading"
+    )
     parser.add_argument("--videos", type=int, default=BOOKS_VIDEOS, help="of books")
     options = parser.parse_args()
-    tables = {**TABLES, "books": partial(books, count=options.videos)}
+    tables = {**TABLES, "books": partial(books, count=options.videos), "reading": reading}
     unknown = [name for name in options.names if name not in tables]
     if unknown:
         sys.exit(f"unknown benchmark {unknown[0]}; there are {', '.join(tables)}")

@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from pipeline.cli_cluster import preflight_command, submit_command
+from pipeline.cli_export import export_command, sql_command
 from pipeline.cli_look import render_command, report_command, show_command
 from pipeline.cli_options import (
     AsOfOpt,
@@ -265,6 +266,8 @@ app.command("render")(render_command)
 app.command("show")(show_command)
 app.command("report")(report_command)
 app.command("serve")(serve_command)
+app.command("sql")(sql_command)
+app.command("export")(export_command)
 
 _INTERRUPTED = 130
 """What the command-line parser makes of a KeyboardInterrupt."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from pipeline.errors import RunAborted
+from pipeline.errors import RunAborted, UsageError
 from pipeline.ledger.patience import Patience
 from pipeline.ledger.schema import DATA_TABLES
 from pipeline.ledger.store import Store
@@ -103,6 +103,32 @@ def newest_analyses(analyses: Iterable[RecordedAnalysis]) -> dict[str, RecordedA
     """The analysis of each analyzer name that the last run wanted."""
     there = (a for a in analyses if not a.leaving)
     return {a.name: a for a in sorted(there, key=lambda a: (a.wanted_at, a.fingerprint))}
+
+
+def find_analysis(known: list[RecordedAnalysis], asked: str, output: str) -> RecordedAnalysis:
+    """The one whose fingerprint begins with `asked`. Raises UsageError where that is not one."""
+    found = [a for a in known if asked and a.fingerprint.startswith(asked)]
+    if len(found) != 1:
+        what = "is not one analysis but several" if found else "is no analysis here"
+        there = ", ".join(f"{a.fingerprint} ({a.name})" for a in known) or "none"
+        raise UsageError(f"{output}: {asked} {what}; there are {there}")
+    return found[0]
+
+
+def chosen_analyses(
+    known: list[RecordedAnalysis], asked: str | None, output: str
+) -> dict[str, list[str]]:
+    """Fingerprints to read per data table: the newest, with `asked` in place of its own name."""
+    chosen = newest_analyses(known)
+    if asked is not None:
+        one = find_analysis(known, asked, output)
+        chosen[one.name] = one
+        # An analysis' rows belong to the frames that it sampled.
+        linked = [a for a in known if a.fingerprint == one.identity.get("frames")]
+        chosen |= {a.name: a for a in linked}
+    return {
+        table: [a.fingerprint for a in chosen.values() if a.table == table] for table in DATA_TABLES
+    }
 
 
 def _now_iso() -> str:

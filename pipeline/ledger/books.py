@@ -7,7 +7,7 @@ millions of videos. Indices of videos are read one by one, when asked for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,9 @@ from pipeline.ledger.scan import read_batches, read_table
 from pipeline.ledger.schema import DATA_TABLES
 from pipeline.ledger.store import Store
 from pipeline.records import VideoIndex
+
+if TYPE_CHECKING:
+    from pipeline.ledger.files import Files
 
 
 class Books:
@@ -167,6 +170,17 @@ def latest_rows(keys: np.ndarray, recorded_at: pa.ChunkedArray) -> np.ndarray:
     ordered = keys[order]
     last = np.append(ordered[1:] != ordered[:-1], [True]) if len(ordered) else np.empty(0, bool)
     return order[last]
+
+
+def superseded_in(videos: Files) -> list[str]:
+    """Contents (video ids) that some file once had and that no file has now."""
+    rows = read_table(videos.having(), ["uri", "video_id", "recorded_at"])
+    newest = latest_rows(keys_of(rows.column("uri")), rows.column("recorded_at"))
+    if len(newest) == len(rows):
+        return []
+    ids = rows.column("video_id")
+    now = ids.take(pa.array(newest)).unique()
+    return ids.filter(pc.invert(pc.is_in(ids, now))).drop_null().unique().to_pylist()
 
 
 class ShardSets:

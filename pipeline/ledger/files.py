@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 
+_KEPT_FILES = 32
+"""Files of a table whose footers are kept: those that lookups have opened last."""
+
+
 class Files:
     """The files of one version of a table.
 
@@ -29,12 +33,20 @@ class Files:
         table: name of the table.
         snapshot: the version.
         filesystem: rooted at the table.
+        before: the files of an earlier version; what is known of them is not read again.
     """
 
-    def __init__(self, table: str, snapshot: DeltaTable, filesystem: pa_fs.FileSystem) -> None:
+    def __init__(
+        self,
+        table: str,
+        snapshot: DeltaTable,
+        filesystem: pa_fs.FileSystem,
+        before: Files | None = None,
+    ) -> None:
         self._spec = TABLES[table]
         self._filesystem = filesystem
         self._listed = pa.table(snapshot.get_add_actions(flatten=True)).combine_chunks()
+        self._kept: dict[str, ds.Fragment] = before._kept if before is not None else {}
 
     def __len__(self) -> int:
         return len(self._listed)
@@ -60,7 +72,18 @@ class Files:
                 inside = pc.and_kleene(pc.less_equal(low, value), pc.greater_equal(high, value))
                 # Without statistics nothing is known of a file.
                 listed = listed.filter(pc.fill_null(inside, True))
-        return self._dataset(listed, ())
+        if len(listed) > _KEPT_FILES:
+            return self._dataset(listed, ())
+        return self._again(self._dataset(listed, ()))
+
+    def _again(self, few: ds.FileSystemDataset) -> ds.FileSystemDataset:
+        """The same files, each with its footer where that has been read before: of one with many
+        row groups it takes longer to parse than the rows that are asked for."""
+        fragments = [self._kept.get(one.path, one) for one in few.get_fragments()]
+        self._kept.update((one.path, one) for one in fragments)
+        while len(self._kept) > _KEPT_FILES:
+            self._kept.pop(next(iter(self._kept)))
+        return ds.FileSystemDataset(fragments, few.schema, few.format, self._filesystem)
 
     def _dataset(self, listed: pa.Table, known_by: tuple[str, ...]) -> ds.FileSystemDataset:
         kind = ds.ParquetFileFormat()

@@ -7,11 +7,9 @@ run may be writing meanwhile; every call looks at what has landed by then.
 from __future__ import annotations
 
 import datetime
-import difflib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -20,33 +18,34 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
 from pipeline.errors import UsageError
-from pipeline.ledger.analyses import RecordedAnalysis, analyses_in, newest_analyses
-from pipeline.ledger.books import latest_rows
+from pipeline.ledger.analyses import (
+    RecordedAnalysis,
+    analyses_in,
+    chosen_analyses,
+    find_analysis,
+    newest_analyses,
+)
+from pipeline.ledger.books import latest_rows, superseded_in
 from pipeline.ledger.files import Files
+from pipeline.ledger.frame import Frame, FrameBatch
+from pipeline.ledger.hints import no_frame, no_video
 from pipeline.ledger.history import open_store
 from pipeline.ledger.indexes import read_index
 from pipeline.ledger.keys import keys_of
-from pipeline.ledger.scan import read_batches, read_few, read_table
+from pipeline.ledger.scan import View, read_few, read_table
 from pipeline.ledger.schema import DATA_TABLES, TABLES
 from pipeline.ledger.store import Store
 from pipeline.records import VideoIndex
 
+if TYPE_CHECKING:
+    import pandas
+    import polars
+
+    from pipeline.results.frames_dataset import FramesDataset
+    from pipeline.results.where import Where
+
 _BY_ANALYSIS = (*DATA_TABLES, "shards")
 _BY_CONTENT = (*_BY_ANALYSIS, "indexes")
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One sampled frame and what the newest analyses say of it."""
-
-    video_id: str
-    frame_index: int
-    row: dict[str, Any]
-    """Its row of `frames`."""
-    detections: pa.Table = field(repr=False)
-    """Its rows of `detections`, by detection_index."""
-    embedding: np.ndarray | None = field(repr=False)
-    """float32 (dimensions,), L2-normalised; None where there is none."""
 
 
 class Ledger:
@@ -99,8 +98,8 @@ class Ledger:
 
         Raises UsageError for an unknown table, column or analysis.
         """
-        dataset, wanted, chosen = self._query(name, columns, filter, analysis, current)
-        return read_table(dataset, chosen, wanted)
+        rows = self.view(name, filter, analysis, current=current)
+        return rows.table(self._columns(name, columns))
 
     def batches(
         self,
@@ -113,8 +112,36 @@ class Ledger:
         batch_rows: int = 8192,
     ) -> Iterator[pa.RecordBatch]:
         """As `table`, streamed in bounded memory: a few row groups at a time, however many."""
-        dataset, wanted, chosen = self._query(name, columns, filter, analysis, current)
-        yield from read_batches(dataset, chosen, wanted, batch_rows)
+        rows = self.view(name, filter, analysis, current=current)
+        yield from rows.batches(self._columns(name, columns), batch_rows)
+
+    def view(
+        self,
+        name: str,
+        filter: pc.Expression | None = None,
+        analysis: str | None = None,
+        *,
+        current: bool = True,
+    ) -> View:
+        """The rows that `table` would read, as of now, to be read later or elsewhere."""
+        rows = View(self.dataset(name)).also(filter)
+        prints, old = self.scope(name, analysis, current=current)
+        if prints is not None:
+            rows = rows.also(pc.field("analysis").isin(pa.array(prints, pa.string())))
+        return rows.also(~pc.field("video_id").isin(old)) if old else rows
+
+    def scope(
+        self, name: str, analysis: str | None = None, *, current: bool = True
+    ) -> tuple[list[str] | None, list[str]]:
+        """What `view` reads: fingerprints of analyses (None: all), and video ids left out."""
+        old = self.superseded() if current and name in _BY_CONTENT else []
+        if name not in _BY_ANALYSIS:
+            return None, old
+        known = [a for a in self.analyses() if name in ("shards", a.table)]
+        if analysis is not None:
+            return [find_analysis(known, analysis, self.output).fingerprint], old
+        newest = {a.fingerprint for a in newest_analyses(known).values()}
+        return (sorted(newest) if current and len(newest) < len(known) else None), old
 
     def dataset(self, name: str) -> ds.Dataset:
         """All rows of a table as it is now, as a pyarrow dataset."""
@@ -124,24 +151,24 @@ class Ledger:
 
     def fragments(self, name: str, analysis: str) -> list[ds.Fragment]:
         """The files with all rows of an analysis (its fingerprint), for a reader of its own."""
-        dataset, wanted, _ = self._query(name, None, None, analysis, current=False)
-        return list(dataset.get_fragments(filter=wanted))
+        rows = self.view(name, analysis=analysis, current=False)
+        return list(rows.dataset.get_fragments(filter=rows.wanted))
 
-    def _snapshot(self, name: str) -> DeltaTable:
-        """The table as it is now."""
+    def _snapshot(self, name: str, *, now: bool = True) -> DeltaTable:
+        """The table as it is now, or was when it was last looked at, which costs nothing."""
         snapshot = self._open.get(name)
         if snapshot is None:
             snapshot = self._open[name] = self._store.open(name)
-        elif not self._store.is_past:
+        elif now and not self._store.is_past:
             snapshot.update_incremental()
         return snapshot
 
-    def _files(self, name: str) -> Files:
-        """The files of the table as it is now."""
-        snapshot = self._snapshot(name)
+    def _files(self, name: str, *, now: bool = True) -> Files:
+        """The files of the table as it is now, or was."""
+        snapshot = self._snapshot(name, now=now)
         version, files = self._listed.get(name, (-1, None))
         if files is None or version != snapshot.version():
-            files = self._store.files(name, snapshot)
+            files = self._store.files(name, snapshot, files)
             self._listed[name] = snapshot.version(), files
         return files
 
@@ -155,64 +182,73 @@ class Ledger:
         """Every analysis of the output, the oldest first."""
         return analyses_in(self._snapshot(table) for table in DATA_TABLES)
 
-    def _query(
-        self,
-        name: str,
-        columns: Sequence[str] | None,
-        wanted: pc.Expression | None,
-        analysis: str | None,
-        current: bool,
-    ) -> tuple[ds.Dataset, pc.Expression | None, list[str] | None]:
-        dataset = self.dataset(name)
-        strangers = [column for column in columns or () if column not in dataset.schema.names]
+    def _columns(self, name: str, columns: Sequence[str] | None) -> list[str] | None:
+        there = TABLES[name].schema.names
+        strangers = [column for column in columns or () if column not in there]
         if strangers:
             raise UsageError(
                 f"{self.output}: table {name} has no column {', '.join(strangers)}; "
-                f"it has {', '.join(dataset.schema.names)}"
+                f"it has {', '.join(there)}"
             )
-        parts = [] if wanted is None else [wanted]
-        parts += self._analysis_filter(name, analysis, current)
-        if current and name in _BY_CONTENT and (old := self.superseded()):
-            parts.append(~pc.field("video_id").isin(old))
-        whole = None
-        for part in parts:
-            whole = part if whole is None else whole & part
-        return dataset, whole, list(columns) if columns is not None else None
-
-    def _analysis_filter(
-        self, name: str, analysis: str | None, current: bool
-    ) -> list[pc.Expression]:
-        if name not in _BY_ANALYSIS:
-            return []
-        known = [a for a in self.analyses() if name in ("shards", a.table)]
-        if analysis is not None:
-            return [pc.field("analysis") == self._fingerprint(analysis, known)]
-        newest = {a.fingerprint for a in newest_analyses(known).values()}
-        if not current or len(newest) == len(known):
-            return []
-        return [pc.field("analysis").isin(sorted(newest))]
-
-    def _fingerprint(self, asked: str, known: list[RecordedAnalysis]) -> str:
-        found = [a.fingerprint for a in known if asked and a.fingerprint.startswith(asked)]
-        if len(found) != 1:
-            what = "is not one analysis but several" if found else "is no analysis here"
-            there = ", ".join(f"{a.fingerprint} ({a.name})" for a in known) or "none"
-            raise UsageError(f"{self.output}: {asked} {what}; there are {there}")
-        return found[0]
+        return list(columns) if columns is not None else None
 
     def superseded(self) -> list[str]:
         """Ids of contents that some file once had and that no file has now."""
         files = self._files("videos")
         version = self._listed["videos"][0]
         if self._old is None or self._old[0] != version:
-            self._old = version, _superseded_in(files)
+            self._old = version, superseded_in(files)
         return self._old[1]
+
+    # -- rows by what is asked for ----------------------------------------------------
+
+    def select(
+        self,
+        name: str,
+        where: Where | None = None,
+        columns: Sequence[str] | None = None,
+        analysis: str | None = None,
+    ) -> pa.Table:
+        """Rows of a table by video, frames, time, class and score, in the table's order."""
+        from pipeline.results.select import select
+
+        return select(self, name, where, self._columns(name, columns), analysis)
+
+    def pandas(self, name: str, where: Where | None = None) -> pandas.DataFrame:
+        """As `select`, as a pandas data frame. Raises UsageError where pandas is absent."""
+        from pipeline.results.optional import load
+
+        load("pandas", "pandas", "Ledger.pandas")
+        return self.select(name, where).to_pandas()
+
+    def polars(self, name: str, where: Where | None = None) -> polars.DataFrame:
+        """As `select`, as a Polars data frame. Raises UsageError where Polars is absent."""
+        from pipeline.results.optional import load
+
+        return load("polars", "polars", "Ledger.polars").from_arrow(self.select(name, where))
+
+    def frames(self, where: Where | None = None) -> Iterator[Frame]:
+        """Frames as `frame` gives them, in the order of (video_id, frame_index), streamed."""
+        for batch in self.frame_batches(where):
+            yield from batch
+
+    def frame_batches(self, where: Where | None = None) -> Iterator[FrameBatch]:
+        """The same in columns, a bounded number at a time."""
+        from pipeline.results.joined import join
+
+        yield from join(self, where).batches()
+
+    def frames_dataset(self, where: Where | None = None) -> FramesDataset:
+        """A PyTorch IterableDataset of pictures, boxes and embeddings; see FramesDataset."""
+        from pipeline.results.frames_dataset import FramesDataset
+
+        return FramesDataset(self, where)
 
     # -- one video, one frame ---------------------------------------------------------
 
     def index(self, video: str) -> VideoIndex:
         """The index of a video, by uri or video_id. Raises UsageError where there is none."""
-        video_id = self._video_id(video)
+        video_id = self.video_id(video)
         index = read_index(self._files("indexes"), video_id)
         if index is None:
             raise UsageError(f"{self.output}: video {video}: has no index yet")
@@ -230,11 +266,14 @@ class Ledger:
         """
         if isinstance(index, bool) or not isinstance(index, (int, np.integer)):
             raise UsageError(f"frame index {index!r}: a whole number is expected")
-        video_id = self._video_id(video)
-        fingerprints = self._chosen(analysis)
+        video_id = self.video_id(video)
+        fingerprints = chosen_analyses(self.analyses(), analysis, self.output)
         rows = self._rows_of(video_id, index, "frames", fingerprints["frames"])
         if not rows.num_rows:
-            raise UsageError(self._no_frame(video, video_id, index, fingerprints["frames"]))
+            few = self._files("frames").having(video_id=video_id)
+            wanted = self._of_video(video_id, fingerprints["frames"])
+            there = read_table(few, ["frame_index"], wanted).column("frame_index").to_numpy()
+            raise UsageError(f"{self.output}: {no_frame(video, index, there)}")
         boxes = self._rows_of(video_id, index, "detections", fingerprints["detections"])
         vectors = self._rows_of(video_id, index, "embeddings", fingerprints["embeddings"])
         embedding = None
@@ -250,34 +289,21 @@ class Ledger:
 
     def frame_filter(self, video_id: str, index: int, fingerprints: list[str]) -> pc.Expression:
         """What finds one frame: partition, then min and max of files, then of row groups."""
-        return (
-            # Typed, for a table that no analysis writes to: an empty list has no type.
-            pc.field("analysis").isin(pa.array(fingerprints, pa.string()))
-            & (pc.field("video_id") == video_id)
-            & (pc.field("frame_index") == index)
-        )
+        return self._of_video(video_id, fingerprints) & (pc.field("frame_index") == index)
+
+    def _of_video(self, video_id: str, fingerprints: list[str]) -> pc.Expression:
+        # Typed, for a table that no analysis writes to: an empty list has no type.
+        chosen = pa.array(fingerprints, pa.string())
+        return pc.field("analysis").isin(chosen) & (pc.field("video_id") == video_id)
 
     def _rows_of(self, video_id: str, index: int, table: str, prints: list[str]) -> pa.Table:
-        few = self._files(table).having(video_id=video_id, frame_index=index)
+        # `analyses` has looked at the data tables a moment ago.
+        few = self._files(table, now=False).having(video_id=video_id, frame_index=index)
         return read_few(few, self.frame_filter(video_id, index, prints))
 
-    def _chosen(self, analysis: str | None) -> dict[str, list[str]]:
-        """Fingerprints to read per table: the newest, with `analysis` in place of its own name."""
-        known = self.analyses()
-        chosen = newest_analyses(known)
-        if analysis is not None:
-            fingerprint = self._fingerprint(analysis, known)
-            asked = next(a for a in known if a.fingerprint == fingerprint)
-            chosen[asked.name] = asked
-            # An analysis' rows belong to the frames that it sampled.
-            linked = [a for a in known if a.fingerprint == asked.identity.get("frames")]
-            chosen |= {a.name: a for a in linked}
-        by_table: dict[str, list[str]] = {"frames": [], "detections": [], "embeddings": []}
-        for one in chosen.values():
-            by_table[one.table].append(one.fingerprint)
-        return by_table
-
-    def _video_id(self, video: str) -> str:
+    def video_id(self, video: str) -> str:
+        """The content of a video, by uri (its newest) or video_id. Raises UsageError where there is
+        none."""
         videos = self._files("videos")
         by_uri = read_table(videos.having(uri=video), None, pc.field("uri") == video)
         if by_uri.num_rows:
@@ -291,47 +317,11 @@ class Ledger:
         by_id = read_table(videos.having(video_id=video), ["video_id"], named)
         if by_id.num_rows or self._in_work(video):
             return video
-        raise UsageError(self._no_video(video))
+        uris = read_table(self.dataset("videos"), ["uri"]).column("uri").unique()
+        raise UsageError(f"{self.output}: {no_video(video, uris)}")
 
     def _in_work(self, video_id: str) -> bool:
         """Whether shards of a video have landed that no row of `videos` names yet."""
         wanted = pc.field("video_id") == video_id
         few = self._files("shards").having(video_id=video_id)
         return read_table(few, ["shard_id"], wanted).num_rows > 0
-
-    def _no_video(self, video: str) -> str:
-        uris = read_table(self.dataset("videos"), ["uri"]).column("uri").unique()
-        names = uris.slice(0, 20_000).to_pylist()
-        base = {os.path.basename(name): name for name in names}
-        near = difflib.get_close_matches(video, names, n=3, cutoff=0.6)
-        near += [base[b] for b in difflib.get_close_matches(os.path.basename(video), base, n=3)]
-        if near:
-            hint = f"did you mean {' or '.join(dict.fromkeys(near))}?"
-        else:
-            hint = f"it has {len(uris):,} videos" + (f", such as {names[0]}" if names else "")
-        return f"{self.output}: no video {video}; {hint}"
-
-    def _no_frame(self, video: str, video_id: str, index: int, prints: list[str]) -> str:
-        chosen = pa.array(prints, pa.string())
-        wanted = pc.field("analysis").isin(chosen) & (pc.field("video_id") == video_id)
-        few = self._files("frames").having(video_id=video_id)
-        rows = read_table(few, ["frame_index"], wanted)
-        there = np.sort(rows.column("frame_index").to_numpy())
-        if not len(there):
-            return f"{self.output}: video {video} has no frames yet"
-        nearest = there[np.argsort(np.abs(there - index), kind="stable")[:2]]
-        return (
-            f"{self.output}: video {video} has no frame {index}; nearest are "
-            f"{' and '.join(str(int(n)) for n in np.sort(nearest))} "
-            f"({len(there):,} frames from {int(there[0])} to {int(there[-1])})"
-        )
-
-
-def _superseded_in(videos: Files) -> list[str]:
-    rows = read_table(videos.having(), ["uri", "video_id", "recorded_at"])
-    newest = latest_rows(keys_of(rows.column("uri")), rows.column("recorded_at"))
-    if len(newest) == len(rows):
-        return []
-    ids = rows.column("video_id")
-    now = ids.take(pa.array(newest)).unique()
-    return ids.filter(pc.invert(pc.is_in(ids, now))).drop_null().unique().to_pylist()

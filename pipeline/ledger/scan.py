@@ -9,10 +9,45 @@ Those files are read without skipping and filtered in memory.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+
+
+@dataclass(frozen=True)
+class View:
+    """Some rows of one version of a table, not yet read. Can be pickled."""
+
+    dataset: ds.Dataset
+    wanted: pc.Expression | None = None
+
+    def also(self, wanted: pc.Expression | None) -> View:
+        """Those of them that match `wanted` too."""
+        if wanted is None:
+            return self
+        return View(self.dataset, wanted if self.wanted is None else self.wanted & wanted)
+
+    def filterable(self) -> tuple[ds.Dataset, list[View]]:
+        """The files that Arrow can filter on reading, and the rows of each of the others."""
+        wanted = self.wanted if self.wanted is not None else pc.scalar(True)
+        # Footers are kept once they are read; one after another they take long on a store.
+        with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
+            list(pool.map(_schema_of, self.dataset.get_fragments(filter=wanted)))
+        plain, rewritten = _split(self.dataset, wanted)
+        return plain, [View(file, self.wanted) for file in rewritten]
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """See `read_table`."""
+        return read_table(self.dataset, columns, self.wanted)
+
+    def batches(
+        self, columns: Sequence[str] | None = None, batch_rows: int = 65536
+    ) -> Iterator[pa.RecordBatch]:
+        """See `read_batches`."""
+        return read_batches(self.dataset, columns, self.wanted, batch_rows)
 
 
 def read_table(
@@ -83,6 +118,13 @@ def _split(
 def _of(dataset: ds.Dataset, fragments: list[ds.Fragment]) -> ds.FileSystemDataset:
     """Some of the files of a dataset."""
     return ds.FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
+
+
+_FOOTERS_AT_ONCE = 16
+
+
+def _schema_of(fragment: ds.Fragment) -> pa.Schema:
+    return fragment.physical_schema
 
 
 def _has_views(schema: pa.Schema) -> bool:

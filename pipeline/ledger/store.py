@@ -126,11 +126,11 @@ class Store:
         """
         return self.files(table, snapshot).all
 
-    def files(self, table: str, snapshot: DeltaTable) -> Files:
-        """The files of a snapshot as its log lists them."""
+    def files(self, table: str, snapshot: DeltaTable, before: Files | None = None) -> Files:
+        """The files of a snapshot as its log lists them; `before` are those of an earlier one."""
         from pipeline.ledger.files import Files
 
-        return Files(table, snapshot, self.filesystem(table))
+        return Files(table, snapshot, self.filesystem(table), before)
 
     def log_entry(self, table: str, version: int) -> bytes | None:
         """The raw log of one version (JSON lines), None where it is not kept any more."""

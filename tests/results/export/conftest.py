@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline import Ledger
+from pipeline.ledger.frame import Frame
+from tests.results.reading import made_up, over_videos
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory) -> str:
+    """An output over two real videos, with masks and keypoints."""
+    return over_videos(tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture(scope="session")
+def rows(tmp_path_factory) -> str:
+    """An output of made-up rows, one frame of which could not be decoded; no videos."""
+    return made_up(tmp_path_factory.mktemp("rows") / "o ü")
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "made" / "here"
+
+
+def frames_of(output: str) -> list[Frame]:
+    """What an export has to hold."""
+    return [frame for frame in Ledger(output).frames() if frame.row["status"] == "ok"]
