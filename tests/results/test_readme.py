@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline import Ledger, Where
 from pipeline.cli import invoke
 from tests.results.reading import over_videos
 
@@ -43,7 +44,8 @@ def test_sql(here: Path, capsys) -> None:
     assert invoke(shlex.split(command)) == (0, "")
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].split() == session.splitlines()[1].split()
-    assert printed[2].split() == ["red", "circle", "44"]
+    wanted = Ledger("demo-output/tables").select("detections", Where(classes=("red circle",)))
+    assert printed[2].split() == ["red", "circle", str(wanted.num_rows)]
 
 
 def test_exporting(here: Path) -> None:
