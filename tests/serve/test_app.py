@@ -150,7 +150,8 @@ def test_search_finds_what_is_there(client, corpus):
     assert 1 <= len(hits) <= 3
     assert all(hit["frame_index"] % STRIDE == 0 for hit in hits)
     assert [hit["score"] for hit in hits] == sorted((h["score"] for h in hits), reverse=True)
-    name = corpus.ledger.table("detections").column("class_name")[0].as_py()
+    boxes = corpus.ledger.frame(corpus.ids["world.mp4"], 0).detections.to_pylist()
+    name = boxes[0]["class_name"]
     asked = {"q": "anything", "class": name, "min_score": "0.5", "video": "world"}
     filtered = client.get("/api/search", params=asked).json()["hits"]
     assert {hit["name"] for hit in filtered} == {"world.mp4"}

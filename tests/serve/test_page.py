@@ -89,8 +89,7 @@ def test_search_click_and_the_frame_is_the_one_that_was_found(page, address):
     assert "q=a+red+circle" in page.url
     card = page.locator("#hits a").nth(1)
     frame = int(card.get_attribute("data-frame"))
-    card.locator("img").evaluate("img => img.decode()")
-    assert card.locator("img").evaluate("img => img.naturalWidth") == 256
+    assert card.locator("img").evaluate("img => img.decode().then(() => img.naturalWidth)") > 0
     card.click()
     wait_for(page, frame)
     page.keyboard.press("b")
@@ -125,7 +124,7 @@ def test_each_frame_by_itself_whoever_decodes_it(page, address, corpus):
     wait_for(page, 0)
     page.keyboard.press("End")
     wait_for(page, COUNT - 1)
-    page.wait_for_function(f"location.hash.endsWith('frame={COUNT - 1}')")
+    page.wait_for_url(f"**frame={COUNT - 1}")
     page.uncheck("[name=exact]")
     for frame in (0, 1, 2, 23, 24, 41, COUNT - 2, COUNT - 1):
         page.fill("#frame", str(frame))
