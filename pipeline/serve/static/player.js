@@ -56,7 +56,7 @@ class Player {
 
   begin() {
     document.addEventListener('keydown', this.onKey);
-    this.stage.fit();
+    this.stage.begin();
     this.onState();
     if (this.first >= this.times.count && this.times.count) {
       this.say(`there is no frame ${this.first}; this is the last one`, true);

@@ -8,6 +8,7 @@
 import { api, mediaUrl } from './api.js';
 import { h } from './dom.js';
 
+const HIGHEST = 0.66; // Of the window: controls and timeline are seen as well.
 const SETTLE_MS = 90; // Who steps quickly does not wait for each exact picture on the way.
 
 export class Stage {
@@ -26,13 +27,12 @@ export class Stage {
       ? null : this.makeVideo();
     this.element = h('div', { class: 'stage', id: 'stage', tabindex: 0, 'aria-label': 'Picture' },
       this.video, this.picture, this.overlay);
-    this.element.style.setProperty('--ratio', meta.width / meta.height);
     if (!this.video) {
       const why = meta.not_played || 'this browser does not tell which frame it shows';
       onNote(`${why}: shown frame by frame`, true);
     }
-    this.resized = new ResizeObserver(() => this.fit());
-    this.resized.observe(this.element);
+    this.onResize = () => this.fit();
+    this.resized = new ResizeObserver(this.onResize);
   }
 
   makeVideo() {
@@ -161,14 +161,25 @@ export class Stage {
     else if (this.video && this.presented === this.wanted) this.show(this.presented, 'video');
   }
 
+  // To be called when the element is in the page.
+  begin() {
+    this.resized.observe(this.element.parentElement);
+    window.addEventListener('resize', this.onResize);
+    this.fit();
+  }
+
+  // As large as there is room, in whole pixels: lines stay as sharp as they are drawn.
   fit() {
+    const room = this.element.parentElement.clientWidth;
+    const shape = this.meta.width / this.meta.height;
+    const width = Math.floor(Math.min(room, HIGHEST * window.innerHeight * shape));
+    const height = Math.round(width / shape);
+    const left = Math.floor((room - width) / 2);
+    const px = { width: `${width}px`, height: `${height}px`, marginLeft: `${left}px` };
+    Object.assign(this.element.style, px);
     const ratio = window.devicePixelRatio || 1;
-    const { width, height } = this.element.getBoundingClientRect();
     this.overlay.width = Math.round(width * ratio);
     this.overlay.height = Math.round(height * ratio);
-    // Whole pixels of the screen: lines stay as sharp as they are drawn.
-    this.overlay.style.width = `${this.overlay.width / ratio}px`;
-    this.overlay.style.height = `${this.overlay.height / ratio}px`;
     if (this.frame >= 0) this.onFrame(this.frame, this.source);
   }
 
@@ -176,6 +187,7 @@ export class Stage {
     clearTimeout(this.settling);
     this.asking?.abort();
     this.resized.disconnect();
+    window.removeEventListener('resize', this.onResize);
     const video = this.video;
     this.video = null;
     if (video) {
