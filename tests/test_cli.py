@@ -36,12 +36,14 @@ def probe_run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_help_is_quick():
+    """By its CPU time, which is its time on a machine that does nothing else."""
     times = []
     for _ in range(3):
-        started = time.perf_counter()
+        before = os.times()
         assert "run" in frameledger("--help").stdout
-        times.append(time.perf_counter() - started)
-    assert min(times) < 0.5
+        after = os.times()
+        times.append(sum(after[2:4]) - sum(before[2:4]))
+    assert 0 < min(times) < 0.5
 
 
 def test_models_are_loaded_and_told():
