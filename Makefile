@@ -10,10 +10,9 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	$(BIN)/frameledger demo --output demo-output
 
-# A file's tests share what they set up, so a file goes to one of the processes whole. Three, since
-# many wait for others: for what has crashed to be back, for a store that is slow.
+# A file's tests share what they set up, so a file goes to one of the two processes whole.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # 200 rounds of kills, lost nodes, full disks and bad clips, each resumed and checked (30 minutes).
 chaos: $(STAMP)
