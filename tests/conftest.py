@@ -51,15 +51,21 @@ def real_video(request) -> Path:
 
 
 @pytest.fixture(scope="session")
-def _server():
+def _server_of_all():
     with object_store() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def _server(_server_of_all):
+    _server_of_all.empty()
+    return _server_of_all
 
 
 @pytest.fixture
 def store(_server, monkeypatch) -> ObjectStore:
     """A store that behaves, with its figures at 0 and this process's environment set to it. What
-    tests put there stays: each has a prefix of its own."""
+    tests put there stays for their module: within one, each has a prefix of its own."""
     for name, value in _server.environment.items():
         monkeypatch.setenv(name, value)
     _server.tell()

@@ -113,6 +113,13 @@ class ObjectStore:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
+    def empty(self) -> None:
+        """Nothing is left but empty buckets, and it behaves."""
+        self._request("POST", "/moto-api/reset")
+        for bucket in BUCKETS:
+            self.make_bucket(bucket)
+        self.tell()
+
     def make_bucket(self, bucket: str) -> None:
         self._request("PUT", f"/{bucket}")
 
@@ -174,9 +181,7 @@ def object_store() -> Iterator[ObjectStore]:
         assert process.stdout is not None
         port = int(process.stdout.readline())
         store = ObjectStore(f"http://127.0.0.1:{port}", process)
-        for bucket in BUCKETS:
-            store.make_bucket(bucket)
-        store.tell()
+        store.empty()
         yield store
     finally:
         process.kill()
