@@ -66,7 +66,7 @@ class FusedActor(_Starting[FusedWorker]):
     def index(self, source: Source) -> VideoIndex:
         return self._there().index(source)
 
-    def stream(self, task: ShardTask, attempt: int) -> Iterator[Parcel]:
+    def stream(self, task: ShardTask, attempt: int, _together: int) -> Iterator[Parcel]:
         yield from self._there().process(task, attempt)
 
 
@@ -80,9 +80,19 @@ class DecoderActor(_Starting[Decoder]):
     def index(self, source: Source) -> VideoIndex:
         return self._there().index(source)
 
-    def stream(self, task: ShardTask, attempt: int) -> Iterator[ClipPixels | Parcel]:
+    def stream(
+        self, task: ShardTask, attempt: int, together: int
+    ) -> Iterator[tuple[ClipPixels, ...] | Parcel]:
+        """Clips, `together` at a time, then the end alone."""
+        clips: list[ClipPixels] = []
         for item in self._there().decode(task, attempt):
-            yield (item,) if isinstance(item, ShardEnd) else item
+            if isinstance(item, ClipPixels):
+                clips.append(item)
+            if clips and (len(clips) == together or isinstance(item, ShardEnd)):
+                yield tuple(clips)
+                clips = []
+            if isinstance(item, ShardEnd):
+                yield (item,)
 
 
 @ray.remote
@@ -94,8 +104,9 @@ class AnalyzerActor(_Starting[AnalyzerGroup]):
         group.setup()
         return group
 
-    def analyze(self, clip: ClipPixels, analyses: tuple[str, ...]) -> Parcel:
-        return (self._there().analyze(clip, analyses),)
+    def analyze(self, clips: tuple[ClipPixels, ...], analyses: tuple[str, ...]) -> Parcel:
+        group = self._there()
+        return tuple(group.analyze(clip, analyses) for clip in clips)
 
 
 @ray.remote

@@ -44,7 +44,7 @@ STALL_S = 60.0
 
 @dataclass(eq=False)
 class _Analyzing:
-    """A clip with an analyzer."""
+    """An item of a stream with an analyzer."""
 
     stream: Stream
     number: int
@@ -236,9 +236,9 @@ class Driver:
         if stream.failed:
             return
         number = stream.drawn
+        to_analyze = self._flow.split and stream.has_clips_next
         stream.drawn += 1
-        is_clip = number < len(stream.work.task.shard.clips)
-        models = self._flow.send(stream) if self._flow.split and is_clip else None
+        models = self._flow.send(stream) if to_analyze else None
         if models is not None:
             what = _Analyzing(stream, number, models, models.process)
             models.calls.append(what)

@@ -9,8 +9,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from pipeline.engine.fleet import Fleet
-from pipeline.engine.lanes import Board, Lane, Models, Stream
-from pipeline.engine.sizing import clip_bytes
+from pipeline.engine.lanes import Board, Lane, Models, Stream, Work
+from pipeline.engine.sizing import clip_bytes, clips_together
 from pipeline.engine.stats import RunStats
 from pipeline.records import ShardTask
 
@@ -30,7 +30,7 @@ class Flow:
     """Bytes by node."""
     _streams: Counter[str] = field(default_factory=Counter)
     _free: list[Models] = field(default_factory=list)
-    """Analyzers that another clip can be sent to."""
+    """Analyzers that more can be sent to."""
 
     @property
     def split(self) -> bool:
@@ -54,43 +54,53 @@ class Flow:
             self.stats.peak_in_flight_bytes, self.stats.in_flight_bytes
         )
 
-    def has_room(self, lane: Lane, task: ShardTask) -> bool:
+    def has_room(self, lane: Lane, work: Work) -> bool:
         """Whether another shard fits under the cap of its node; one always does, or nothing would
         go on."""
         if not self._streams[lane.node]:
             return True
-        one = self.clip_bytes(task)
-        needed = one * (AHEAD_SPLIT + 2) if self.split else max(0, one - _largest_clip(lane))
+        one = self.clip_bytes(work.task)
+        if self.split:
+            needed = one * self.together(work, lane) * (AHEAD_SPLIT + 2)
+        else:
+            needed = max(0, one - _largest_clip(lane))
         return self._held[lane.node] + needed <= self._cap(lane.node)
 
     def clip_bytes(self, task: ShardTask) -> int:
         clip = self.fleet.job.config.clip
         return clip_bytes(task.index.width, task.index.height, clip.length, clip.step)
 
+    def together(self, work: Work, lane: Lane) -> int:
+        """How many clips of a shard make an item of its stream; one, where it was begun before: it
+        is then seen which of them fails."""
+        if work.begun or not self.split:
+            return 1
+        return clips_together(self.clip_bytes(work.task), self._cap(lane.node) // (AHEAD_SPLIT + 2))
+
     def lets_draw(self, stream: Stream) -> bool:
-        """Whether another clip of the stream may be on its way to an analyzer."""
+        """Whether another item of the stream may be on its way to an analyzer."""
         if not self.split:
             return True
         if self._analyzer(stream) is None:
             return False
         if not stream.in_flight:
             return True  # It is counted already (see `Stream.held_bytes`).
-        held = self._held[stream.lane.node] + stream.clip_bytes
+        held = self._held[stream.lane.node] + stream.item_bytes
         return held <= self._cap(stream.lane.node)
 
     def is_far(self, stream: Stream) -> bool:
-        """Whether its next clip would have to leave its node."""
+        """Whether its next item would have to leave its node."""
         return all(models.node != stream.lane.node for models in self._free)
 
     def send(self, stream: Stream) -> Models | None:
-        """Who gets the stream's next clip: who has least to do, on its own node if there is one."""
+        """Who gets the stream's next item: who has least to do, on its own node if there is one."""
         models = self._analyzer(stream)
         if models is not None and stream.in_flight:
-            self._held[stream.lane.node] += stream.clip_bytes
+            self._held[stream.lane.node] += stream.item_bytes
         return models
 
     def sent(self, models: Models) -> None:
-        """It has been given a clip."""
+        """It has been given clips."""
         if not models.takes():
             self._free.remove(models)
 
@@ -105,4 +115,4 @@ class Flow:
 
 
 def _largest_clip(lane: Lane) -> int:
-    return max((item.clip_bytes for item in lane.queue if isinstance(item, Stream)), default=0)
+    return max((item.item_bytes for item in lane.queue if isinstance(item, Stream)), default=0)

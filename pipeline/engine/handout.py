@@ -53,7 +53,7 @@ class Handout:
         if not ready or (self.budget.is_up and not ready[0].begun):
             return False
         lane = self._lane(ready[0].suspect)
-        if lane is None or not self.flow.has_room(lane, ready[0].task):
+        if lane is None or not self.flow.has_room(lane, ready[0]):
             return False
         if lane.queue and len(ready) <= len(self.roster.lanes):
             return False  # The last shards wait for whichever worker is free first.
@@ -65,11 +65,12 @@ class Handout:
             self.budget.begins(work.task.frame_count)
         self.collectors.begin(work)
         ahead = AHEAD_SPLIT if self.flow.split else AHEAD_FUSED
+        together = self.flow.together(work, lane)
         generator = lane.actor.stream.options(
             num_returns="streaming", _generator_backpressure_num_objects=ahead
-        ).remote(work.task, work.attempt)
-        clip_bytes = self.flow.clip_bytes(work.task)
-        stream = Stream(work, lane, generator, clip_bytes, AHEAD_SPLIT + 1, lane.process)
+        ).remote(work.task, work.attempt, together)
+        item_bytes = self.flow.clip_bytes(work.task) * together
+        stream = Stream(work, lane, generator, together, item_bytes, AHEAD_SPLIT + 1, lane.process)
         lane.queue.append(stream)
         self.board.streams.append(stream)
         self.flow.look()

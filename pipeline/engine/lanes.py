@@ -18,7 +18,7 @@ QUEUED = 2
 """Pieces of work that a worker has at once: one that it works on, one that it goes on with while
 the driver hears of the first. Without the second it idles for milliseconds after each, a tenth
 of its time where videos are short."""
-CLIPS_PER_ANALYZER = 2
+CALLS_PER_ANALYZER = 2
 """One that is worked on, one whose arguments Ray fetches meanwhile."""
 MOST_EXCUSED = 20
 """Attempts at one shard that may end by no fault of its own, after which it is held to be one."""
@@ -107,15 +107,17 @@ class Stream:
     work: Work
     lane: Lane
     generator: Any
-    clip_bytes: int
-    """An upper bound for one of its clips."""
+    together: int
+    """How many of its clips make an item; the last may have fewer."""
+    item_bytes: int
+    """An upper bound for one of its items."""
     ahead: int
-    """Clips that it may hold undrawn, the one being filled among them."""
+    """Items that it may hold undrawn, the one being filled among them."""
     process: str = ""
     """Of the lane's processes, the one that was given it."""
     drawn: int = 0
     in_flight: int = 0
-    """Its clips with analyzers."""
+    """Its items with analyzers."""
     done: bool = False
     """The generator is at its end; the worker has gone on."""
     failed: bool = False
@@ -131,17 +133,22 @@ class Stream:
     def suspect(self) -> bool:
         return self.work.suspect
 
+    @property
+    def has_clips_next(self) -> bool:
+        """What is drawn next is clips, and not yet the end."""
+        return self.drawn * self.together < len(self.work.task.shard.clips)
+
     def came(self) -> None:
         """A result has come."""
         self.waited_s = 0.0
 
     @property
     def held_bytes(self) -> int:
-        """What it may hold. One clip with an analyzer is always counted, so that a stream that
+        """What it may hold. One item with an analyzer is always counted, so that a stream that
         was let in can go on whatever the others take."""
         if self.done:
-            return self.in_flight * self.clip_bytes
-        return (self.ahead + max(1, self.in_flight)) * self.clip_bytes
+            return self.in_flight * self.item_bytes
+        return (self.ahead + max(1, self.in_flight)) * self.item_bytes
 
 
 @dataclass
@@ -216,7 +223,7 @@ class Models(Member):
     """An analyzer of split placement."""
 
     calls: list[Any] = field(default_factory=list)
-    """Clips with it, in the order in which it was sent them."""
+    """What is with it, in the order in which it was sent them."""
     waited_s: float = 0.0
     """Seconds for which it has worked on the first of them."""
     verdict: str = ""
@@ -227,13 +234,13 @@ class Models(Member):
         return not self.calls
 
     def takes(self, suspect: bool = False) -> bool:
-        """Whether it can be sent another clip. One of a shard that failed before is sent to nobody
+        """Whether it can be sent more. A clip of a shard that failed before is sent to nobody
         who has another: if it kills, it is known what did."""
         if not self.present or self.retiring:
             return False
         if suspect or not self.calls:
             return not self.calls
-        return len(self.calls) < CLIPS_PER_ANALYZER and not self.calls[0].stream.suspect
+        return len(self.calls) < CALLS_PER_ANALYZER and not self.calls[0].stream.suspect
 
     def leave(self, call: Any) -> None:
         """A call has ended, one way or the other."""

@@ -26,7 +26,7 @@ class Result:
 
     stream: Stream
     number: int
-    """How many of the attempt's clips came before it."""
+    """How many of the attempt's items came before it: clips, where the shard is suspect."""
     ref: Any
     models: Models | None = None
     """Who analyzed it, where that was another than who decoded it."""

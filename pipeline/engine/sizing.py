@@ -19,6 +19,10 @@ BASE_BYTES = 600 * 2**20
 """The driver, the collector and Ray's own daemons."""
 STORE_HEADROOM_BYTES = 128 * 2**20
 """Object store beyond the pixels in flight: results, indexes, Ray's own objects."""
+MOST_TOGETHER = 4
+TOGETHER_BYTES = 2**20
+"""Small clips go to an analyzer several at a time, since each call costs three processes about a
+millisecond each. Not more, so that the last ones of a run still spread over the analyzers."""
 
 Kind = Literal["worker", "analyzer"]
 
@@ -190,6 +194,12 @@ def clip_bytes(width: int, height: int, length: int, step: int) -> int:
     """An upper bound for one clip's decoded pixels, overlapping windows that are open included."""
     windows = -(-length // step)
     return width * height * 3 * length * windows
+
+
+def clips_together(one: int, room: int) -> int:
+    """How many clips of `one` bytes go to an analyzer in one call, where there is `room` bytes for
+    them: at least one."""
+    return max(1, min(MOST_TOGETHER, TOGETHER_BYTES // one, room // one))
 
 
 def _gib(count: int) -> str:

@@ -59,7 +59,7 @@ class Watchdog:
         elif self._is_awaited(item):
             item.waited_s += passed
             item.spent_s += passed
-            limit = clip_limit_s(self._config, item.work.task)
+            limit = _item_limit_s(self._config, item)
             whole = shard_limit_s(self._config, item.work.task)
             if item.waited_s > limit:
                 item.verdict = f"stuck: no result for {limit:.0f} s (engine.clip_timeout)"
@@ -70,7 +70,7 @@ class Watchdog:
 
     def _look_at_models(self, models: Models, passed: float) -> None:
         models.waited_s += passed
-        limit = clip_limit_s(self._config, models.calls[0].stream.work.task)
+        limit = _item_limit_s(self._config, models.calls[0].stream)
         if models.waited_s > limit and not models.verdict:
             models.verdict = f"stuck: no result for {limit:.0f} s (engine.clip_timeout)"
             _kill(models)
@@ -84,6 +84,10 @@ class Watchdog:
                 "loading takes longer"
             )
             _kill(start.member)
+
+
+def _item_limit_s(config: EngineConfig, stream: Stream) -> float:
+    return stream.together * clip_limit_s(config, stream.work.task)
 
 
 def _kill(member: Member) -> None:

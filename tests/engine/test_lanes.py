@@ -7,7 +7,7 @@ from pipeline.engine.trials import Trials
 
 
 def stream(lane: Lane, work: Work) -> Stream:
-    item = Stream(work, lane, generator=None, clip_bytes=10, ahead=3)
+    item = Stream(work, lane, generator=None, together=1, item_bytes=10, ahead=3)
     lane.queue.append(item)
     return item
 
@@ -27,7 +27,7 @@ def test_what_failed_before_is_worked_alone():
     assert not lane.takes(suspect=True)
     lane.leave(other)
     for suspect in (
-        Stream(Work(None, Trials(3, failed=1)), lane, None, clip_bytes=10, ahead=3),
+        Stream(Work(None, Trials(3, failed=1)), lane, None, 1, item_bytes=10, ahead=3),
         Indexing(None, lane, strikes=1),
     ):
         lane.queue.append(suspect)

@@ -1,10 +1,21 @@
 """Placement, counts and memory from what a machine has."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.config import parse_config
 from pipeline.engine.placement import place
-from pipeline.engine.sizing import BASE_BYTES, PROCESS_BYTES, Node, clip_bytes, size
+from pipeline.engine.sizing import (
+    BASE_BYTES,
+    MOST_TOGETHER,
+    PROCESS_BYTES,
+    TOGETHER_BYTES,
+    Node,
+    clip_bytes,
+    clips_together,
+    size,
+)
 from pipeline.errors import ConfigError
 
 GIB = 2**30
@@ -63,6 +74,15 @@ def test_too_little_memory_is_refused_with_what_is_needed():
 def test_clip_bytes_count_windows_that_overlap():
     assert clip_bytes(10, 10, 32, 32) == 10 * 10 * 3 * 32
     assert clip_bytes(10, 10, 32, 16) == 2 * clip_bytes(10, 10, 32, 32)
+
+
+@given(st.integers(1, 2**40), st.integers(0, 2**40))
+def test_small_clips_go_together_as_far_as_there_is_room(one, room):
+    count = clips_together(one, room)
+    assert 1 <= count <= MOST_TOGETHER
+    assert count == 1 or count * one <= min(room, TOGETHER_BYTES)
+    more = (count + 1) * one
+    assert count == MOST_TOGETHER or more > min(room, TOGETHER_BYTES)
 
 
 def test_pixels_in_flight_leave_room_in_a_small_object_store():
