@@ -60,7 +60,7 @@ def plan(
     their frames. The same bytes under two names are counted once.
     """
     from pipeline.ledger.adopt import has_left, left_whole
-    from pipeline.ledger.leases import live_runs
+    from pipeline.ledger.alive import live_runs
     from pipeline.ledger.runs import past_rate, read_runs
     from pipeline.sources.index import index_video
 

@@ -112,7 +112,7 @@ class _Terms:
 def _begin(job: Job, lease: Lease, overlap: str) -> str:
     """Put right what runs that died have left. Returns another run that is at work, where the
     output is to be left to it."""
-    from pipeline.ledger.leases import live_runs, said_of
+    from pipeline.ledger.alive import live_runs, said_of
     from pipeline.ledger.store import Store
 
     if not Store(job.output).is_begun:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.ledger.leases import Lease, live_runs
+from pipeline.ledger.alive import live_runs
+from pipeline.ledger.leases import Lease
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.runs import read_runs
 from pipeline.ledger.verify import verify

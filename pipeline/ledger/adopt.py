@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from pipeline.ledger.alive import dead_runs, forget, live_runs
 from pipeline.ledger.commit import LedgerWriter
 from pipeline.ledger.journal import journals, read_journal, run_of
-from pipeline.ledger.leases import dead_runs, forget, live_runs
 
 
 def adopt(output: str, alive: Collection[str] | None = None) -> dict[str, int]:

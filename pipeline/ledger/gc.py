@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from deltalake.exceptions import CommitFailedError
 
 from pipeline.errors import RunAborted, UsageError
+from pipeline.ledger.alive import began_at, live_runs
 from pipeline.ledger.catchup import catch_up, covering
 from pipeline.ledger.compaction import Compacted, compact
 from pipeline.ledger.damage import damage_is_said
 from pipeline.ledger.journal import journals, run_of
-from pipeline.ledger.leases import began_at, live_runs
 from pipeline.ledger.on_disk import sizes_of, temporary_files, unnamed_files
 from pipeline.ledger.parts import Part
 from pipeline.ledger.schema import TABLES

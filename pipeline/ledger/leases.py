@@ -1,4 +1,4 @@
-"""Which runs are going on in an output, and which videos each has taken.
+"""Which videos each of the runs that are going on in an output has taken.
 
 No row hangs on a lease while rows are only added: ids guard those (see `delta`). It saves two runs
 at once from doing the same work, and tells the journal of a run that died from that of one that
@@ -7,36 +7,27 @@ is still writing it. What takes rows away (`gc --superseded`, `reopen`) waits un
 The same bytes under two names may be worked by two runs at once, and land once: leases are of
 files, which need not be read to be taken.
 
-    OUTPUT/_runs/RUN/lease.json     host, process; touched every few seconds
+    OUTPUT/_runs/RUN/lease.json     host, process; touched every few seconds (see `alive`)
     OUTPUT/_runs/RUN/taken          16 bytes for each video that the run has taken (on a store, in
                                     objects taken/000001 ...)
 """
 
 from __future__ import annotations
 
-import datetime
-import json
-import os
-import socket
 import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 
 from pipeline.errors import RunAborted
+from pipeline.ledger.alive import FOLDER, LEASE, SeenLease, files_of_runs, forget, this_process
 from pipeline.ledger.folder import Entry, Folder, Log, folder_at
 from pipeline.ledger.keys import key_of
 from pipeline.storage.uris import is_remote
 
-FOLDER = "_runs"
-_LEASE = "lease.json"
 TOUCH_S = 5.0
-EXPIRES_S = 60.0
-"""Without a touch for so long, a run on another host is taken to be dead. If it is not, work is
-done twice and lands once."""
 GROUP_S = 1.0
 """On a store, where to take costs some requests, videos are taken in groups that last for about so
 long."""
@@ -76,7 +67,7 @@ class Lease:
     def open(self) -> None:
         """Raises RunAborted where the output cannot be written."""
         try:
-            self._folder.write(f"{self._own}/{_LEASE}", _this_process(self._since))
+            self._folder.write(f"{self._own}/{LEASE}", this_process(self._since))
             self._taken = self._folder.grow(f"{self._own}/taken", piece_bytes=_PIECE_BYTES)
         except OSError as error:
             raise self._full(error) from error
@@ -161,7 +152,7 @@ class Lease:
         while not self._stop.wait(TOUCH_S):
             with suppress(OSError):  # A store that is away for a moment; the run will say more.
                 # Made anew where somebody took this run for dead.
-                self._folder.touch(f"{self._own}/{_LEASE}", _this_process(self._since))
+                self._folder.touch(f"{self._own}/{LEASE}", this_process(self._since))
 
 
 class _Pace:
@@ -188,7 +179,7 @@ class _Others:
     def __init__(self, folder: Folder, run_id: str) -> None:
         self._folder = folder
         self._run_id = run_id
-        self._leases: dict[str, _Lease] = {}
+        self._leases: dict[str, SeenLease] = {}
         self._read: dict[str, dict[str, int]] = {}
         """By run and file, how many bytes of it are known."""
         self._taken: dict[Key, str] = {}
@@ -196,13 +187,13 @@ class _Others:
         """What runs had taken that have let go of it."""
 
     def look(self) -> None:
-        runs = _runs(self._folder)
+        runs = files_of_runs(self._folder)
         runs.pop(self._run_id, None)
         for run_id in [run for run in self._read if run not in runs]:
             self._let_go(run_id)
         self._leases = {run: self._lease(run, files) for run, files in runs.items()}
         for run_id, files in runs.items():
-            self._read_on(run_id, [entry for name, entry in files.items() if name != _LEASE])
+            self._read_on(run_id, [entry for name, entry in files.items() if name != LEASE])
 
     def any_before(self, run_id: str) -> bool:
         """Whether a run is alive whose id comes before one."""
@@ -222,10 +213,10 @@ class _Others:
         known = key in self._taken or key in self._had
         return self.holder(key) is None and not known
 
-    def _lease(self, run_id: str, files: dict[str, Entry]) -> _Lease:
-        seen, entry = self._leases.get(run_id), files.get(_LEASE)
+    def _lease(self, run_id: str, files: dict[str, Entry]) -> SeenLease:
+        seen, entry = self._leases.get(run_id), files.get(LEASE)
         if seen is None or not seen.said:
-            return _Lease(self._folder, entry)
+            return SeenLease(self._folder, entry)
         seen.entry = entry
         return seen
 
@@ -253,79 +244,6 @@ class _Others:
                 self._taken.setdefault(key, run_id)
 
 
-class _Lease:
-    """A run's lease as it was found."""
-
-    def __init__(self, folder: Folder, entry: Entry | None) -> None:
-        self._folder = folder
-        self.entry = entry
-        self.said = _read(folder, entry.name) if entry is not None else {}
-
-    def is_alive(self) -> bool:
-        """By its process where that ran on this host, else by when it was last touched."""
-        if not self.said or self.entry is None:
-            return False
-        if self.said["host"] == _host():
-            return _runs_here(self.said["pid"], self.said["started_at"])
-        return self._folder.now(FOLDER) - self.entry.modified_s < EXPIRES_S
-
-
-def live_runs(root: str) -> set[str]:
-    """Runs that are going on in the output now."""
-    return {run_id for run_id, alive in _states(root).items() if alive}
-
-
-def dead_runs(root: str) -> set[str]:
-    """Runs that ended without being able to say so."""
-    return {run_id for run_id, alive in _states(root).items() if not alive}
-
-
-def forget(root: str, run_id: str) -> None:
-    """Remove a lease, and the folder of leases where that was the last."""
-    folder = folder_at(root)
-    with suppress(OSError):  # Whoever finds it takes it for a dead run's.
-        folder.remove_folder(f"{FOLDER}/{run_id}")
-        folder.sweep(FOLDER, EXPIRES_S)
-
-
-def began_at(root: str, run_id: str) -> float:
-    """When the process of a run began, in seconds since 1970; 0 where its lease does not say."""
-    return float(_read(folder_at(root), f"{FOLDER}/{run_id}/{_LEASE}").get("started_at", 0.0))
-
-
-def said_of(root: str, run_id: str) -> str:
-    """A run that is going on, for people: its id, where it runs, since when."""
-    said = _read(folder_at(root), f"{FOLDER}/{run_id}/{_LEASE}")
-    if not said:
-        return f"run {run_id}"  # It has ended just now.
-    began = datetime.datetime.fromtimestamp(said["since"], datetime.timezone.utc)
-    host = str(said["host"]).split()[0]
-    return f"run {run_id} (process {said['pid']} on {host}, since {began:%Y-%m-%d %H:%M:%S} UTC)"
-
-
-def _states(root: str) -> dict[str, bool]:
-    folder = folder_at(root)
-    runs = _runs(folder)
-    return {run: _Lease(folder, files.get(_LEASE)).is_alive() for run, files in runs.items()}
-
-
-def _runs(folder: Folder) -> dict[str, dict[str, Entry]]:
-    """The files of each run, by their names below its folder."""
-    found: dict[str, dict[str, Entry]] = {}
-    for entry in folder.listed(FOLDER):
-        _, run_id, name = entry.name.split("/", 2)
-        found.setdefault(run_id, {})[name] = entry
-    return found
-
-
-def _read(folder: Folder, name: str) -> dict[str, Any]:
-    """What a lease says; nothing where it is gone, or was cut by a machine that went down."""
-    try:
-        return dict(json.loads(folder.read(name)))
-    except (FileNotFoundError, ValueError):
-        return {}
-
-
 def _packed(key: Key) -> bytes:
     return key[0].to_bytes(8, "little") + key[1].to_bytes(8, "little")
 
@@ -334,32 +252,3 @@ def _unpacked(data: bytes) -> list[Key]:
     """The whole keys in some bytes."""
     numbers = np.frombuffer(data, "<u8", len(data) // _KEY_BYTES * 2).reshape(-1, 2)
     return [(int(hi), int(lo)) for hi, lo in numbers.tolist()]
-
-
-def _this_process(since: float) -> bytes:
-    import psutil
-
-    process = psutil.Process()
-    began = {"started_at": process.create_time(), "since": since}
-    said = {"host": _host(), "pid": process.pid, **began}
-    return json.dumps(said).encode()
-
-
-def _host() -> str:
-    """The host, and on it the processes that can be seen: two containers may share its name."""
-    try:
-        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return socket.gethostname()
-
-
-def _runs_here(pid: int, started_at: float) -> bool:
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        # Another process may have been given the same number since.
-        alive = abs(process.create_time() - started_at) < 1.0
-        return alive and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False

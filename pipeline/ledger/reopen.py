@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 from deltalake.exceptions import CommitFailedError
 
 from pipeline.errors import RunAborted, UsageError
+from pipeline.ledger.alive import live_runs
 from pipeline.ledger.analyses import newest_analyses, read_analyses
 from pipeline.ledger.catchup import catch_up, covering
-from pipeline.ledger.leases import live_runs
 from pipeline.ledger.rewrite import change_rows
 from pipeline.ledger.scan import read_table
 from pipeline.ledger.schema import DATA_TABLES

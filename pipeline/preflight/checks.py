@@ -13,7 +13,7 @@ Name = str
 CLOCK_WARNING_S = 2.0
 """Above it, times of different nodes in tables and logs are hard to put together."""
 CLOCK_FAILED_S = 30.0
-"""Half of what a lease of a run outlives without a touch (`ledger.leases.EXPIRES_S`); object stores
+"""Half of what a lease of a run outlives without a touch (`ledger.alive.EXPIRES_S`); object stores
 refuse requests whose time is 15 minutes off."""
 DISK_WARNING_BYTES = 10 * 2**30
 SHOWN_NODES = 3

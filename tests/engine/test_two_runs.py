@@ -10,7 +10,8 @@ from contextlib import nullcontext
 
 import pytest
 
-from pipeline.ledger.leases import FOLDER, Lease, live_runs
+from pipeline.ledger.alive import FOLDER, live_runs
+from pipeline.ledger.leases import Lease
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.runs import read_runs
 from pipeline.runner import make_job, run

@@ -13,9 +13,10 @@ from itertools import islice
 import pytest
 
 from pipeline.errors import RunAborted
-from pipeline.ledger import leases
+from pipeline.ledger import alive
+from pipeline.ledger.alive import FOLDER, dead_runs, forget, live_runs
 from pipeline.ledger.folder import folder_at
-from pipeline.ledger.leases import FOLDER, Lease, dead_runs, forget, live_runs
+from pipeline.ledger.leases import Lease
 
 HOLD = """
 import sys, time
@@ -150,7 +151,7 @@ def test_a_run_on_another_host_is_dead_once_it_is_silent(anywhere, monkeypatch):
     said = json.loads(folder.read(name)) | {"host": "elsewhere"}
     folder.write(name, json.dumps(said).encode())
     assert live_runs(anywhere) == {"mine"}
-    monkeypatch.setattr(leases, "EXPIRES_S", 1.0)
+    monkeypatch.setattr(alive, "EXPIRES_S", 1.0)
     time.sleep(2.5)
     assert dead_runs(anywhere) == {"mine"}
     lease.close()

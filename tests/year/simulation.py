@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config import Config, load_config
+from pipeline.ledger.alive import FOLDER, live_runs
 from pipeline.ledger.gc import gc
-from pipeline.ledger.leases import FOLDER, live_runs
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.runs import read_runs
 from pipeline.ledger.scan import read_table
