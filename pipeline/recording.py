@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pipeline.errors import EXIT_ABORTED, EXIT_FAILURES, EXIT_OK, FrameledgerError
+from pipeline.errors import EXIT_ABORTED, EXIT_OK, FrameledgerError
+from pipeline.summary import summarize
 
 if TYPE_CHECKING:
     from pipeline.engine.job import Job
     from pipeline.engine.stats import RunStats
     from pipeline.ledger.runs import StageTimes
     from pipeline.resume import Corpus
+
+_COUNTS = (
+    "videos_ok",
+    "videos_partial",
+    "videos_failed",
+    "videos_done_before",
+    "shards",
+    "frames",
+    "retries",
+    "steady_s",
+    "total_s",
+)
+"""What `RunSummary` and `RunRecord` both have."""
 
 
 @contextmanager
@@ -35,9 +48,7 @@ def recorded(job: Job, corpus: Corpus, stats: RunStats) -> Iterator[None]:
     code, error = EXIT_OK, ""
     try:
         yield
-        bad = stats.videos["partial"] + stats.videos["failed"]
-        bad += stats.known_partial + stats.known_failed
-        code = EXIT_FAILURES if bad else EXIT_OK
+        code = summarize(job, stats).exit_code
     except FrameledgerError as stopped:
         code, error = stopped.exit_code, str(stopped)
         raise
@@ -45,21 +56,14 @@ def recorded(job: Job, corpus: Corpus, stats: RunStats) -> Iterator[None]:
         code, error = EXIT_ABORTED, type(stopped).__name__
         raise
     finally:
+        came_to = summarize(job, stats)
         ended = replace(
             record,
             ended_at=log.now(),
             exit_code=code,
             error=error,
             worked=tuple(sorted(stats.worked)),
-            videos_ok=stats.videos["ok"],
-            videos_partial=stats.videos["partial"],
-            videos_failed=stats.videos["failed"],
-            videos_done_before=stats.skipped_done,
-            shards=stats.shards,
-            frames=stats.frames,
-            retries=stats.retries,
-            steady_s=stats.steady_s,
-            total_s=time.perf_counter() - stats.started_at,
+            **{name: getattr(came_to, name) for name in _COUNTS},
             stages=json.dumps(_stages(stats)),
         )
         # Where the store cannot be written any more, the first error is the one to tell.

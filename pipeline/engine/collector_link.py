@@ -59,14 +59,14 @@ class CollectorLink:
         self._owed[self._actor.begin.remote(task, attempt)] = None
 
     def discard(self, task_key: str, attempt: int) -> None:
-        self._actor.discard.remote(task_key, attempt)
+        self._owed[self._actor.discard.remote(task_key, attempt)] = None
 
     def add(self, parcels: Sequence[Any]) -> Any:
         """Send references to parcels on; the reference to what is said of each."""
         return self._actor.add.remote(*parcels)
 
     def tick(self) -> None:
-        self._actor.tick.remote()
+        self._owed[self._actor.tick.remote()] = None
 
     # -- what it says -------------------------------------------------------------------
 

@@ -21,6 +21,9 @@ def join(address: str, **options: Any) -> Any:
     prepare_token(address)
     # A driver under `uv run` would otherwise send its environment to every worker.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    # What fails is asked for; once a run has been given up, what else had failed by then would be
+    # a traceback each.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     try:
         return ray.init(
             address=address,

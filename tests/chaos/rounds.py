@@ -24,6 +24,8 @@ _PROGRESS = re.compile(
 _OF_LIBRARIES = {
     # Ray says that it was told to lose replies.
     "rpc": re.compile(r".*rpc_chaos\.cc"),
+    # Ray says that it looks for copies of what the lost node had.
+    "node": re.compile(r".*core_worker\.cc.* Attempting to recover \d+ lost objects "),
 }
 """Lines on stderr, by kind of round, that are not the run's to keep back."""
 
