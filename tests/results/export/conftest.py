@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import Ledger
-from pipeline.ledger.frame import Frame
 from tests.results.reading import made_up, over_videos
 
 
@@ -24,8 +22,3 @@ def rows(tmp_path_factory) -> str:
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
     return tmp_path / "made" / "here"
-
-
-def frames_of(output: str) -> list[Frame]:
-    """What an export has to hold."""
-    return [frame for frame in Ledger(output).frames() if frame.row["status"] == "ok"]

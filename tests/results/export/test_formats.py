@@ -15,28 +15,8 @@ from PIL import Image
 
 from pipeline import Ledger, Where
 from pipeline.demo.pattern import read_index
-from pipeline.ledger.frame import Frame
-from pipeline.results.export import export
-from pipeline.results.export.job import BOX, Counts, Job
-from tests.results.export.conftest import frames_of
-
-
-def made(output: str, target: Path, to: str, pictures: str | None = None, **where) -> Counts:  # type: ignore[no-untyped-def]
-    return export(Job(Ledger(output), target, Where(**where)), to, pictures)
-
-
-def boxes_of(frame: Frame) -> list[dict[str, object]]:
-    return frame.detections.select(BOX).to_pylist()
-
-
-def counted(frames: list[Frame]) -> tuple[int, int, int, int]:
-    boxes = sum(frame.detections.num_rows for frame in frames)
-    embedded = sum(frame.embedding is not None for frame in frames)
-    return len({frame.video_id for frame in frames}), len(frames), boxes, embedded
-
-
-def of(counts: Counts) -> tuple[int, int, int, int]:
-    return counts.videos, counts.frames, counts.boxes, counts.embeddings
+from pipeline.results.export.job import BOX
+from tests.results.export.made import boxes_of, counted, frames_of, made, of
 
 
 def test_npy(rows: str, target: Path) -> None:
@@ -220,39 +200,6 @@ def test_rerun(videos: str, target: Path) -> None:
         assert one["embedding"]["embedding"] == frame.embedding.tolist()  # type: ignore[union-attr]
         (blob,) = one["picture"]["EncodedImage:blob"]
         assert read_index(np.asarray(Image.open(io.BytesIO(bytes(blob))))) == frame.frame_index
-
-
-def test_fiftyone(videos: str, target: Path) -> None:
-    """By the documented layout; FiftyOne itself wants a MongoDB server, and opencv headless."""
-    import base64
-    import zlib
-
-    def array(value: dict[str, dict[str, str]]) -> np.ndarray:
-        packed = base64.b64decode(value["$binary"]["base64"])
-        return np.load(io.BytesIO(zlib.decompress(packed)))
-
-    frames = frames_of(videos)
-    assert of(made(videos, target, "fiftyone")) == counted(frames)
-    samples = json.loads((target / "samples.json").read_text())["samples"]
-    assert [Path(sample["filepath"]).exists() for sample in samples] == [True, True]
-    by_video = {s["video_id"]: json.loads((target / s["frames"]).read_text()) for s in samples}
-    assert sum(len(labels["frames"]) for labels in by_video.values()) == len(frames)
-    for frame in frames:
-        found = by_video[frame.video_id]["frames"][str(frame.frame_index + 1)]
-        assert (found["frame_number"], found["frame_index"]) == (
-            frame.frame_index + 1,
-            frame.frame_index,
-        )
-        assert array(found["embedding"]).tolist() == frame.embedding.tolist()  # type: ignore[union-attr]
-        size = np.array([frame.row["width"], frame.row["height"]])
-        for one, box in zip(found["detections"]["detections"], boxes_of(frame), strict=True):
-            x, y, width, height = one["bounding_box"]
-            corners = [*(np.array([x, y]) * size), *(np.array([x + width, y + height]) * size)]
-            assert corners == pytest.approx([box[s] for s in ("x1", "y1", "x2", "y2")], abs=1e-4)
-            assert (one["label"], one["confidence"]) == (box["class_name"], box["score"])
-            if box["mask"] is not None:
-                mask = array(one["mask"])
-                assert (mask.dtype, mask.sum()) == (bool, 12 * 10)
 
 
 def test_only_what_is_asked_for(videos: str, target: Path) -> None:
