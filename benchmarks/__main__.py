@@ -13,7 +13,9 @@ from pathlib import Path
 
 from benchmarks.books import VIDEOS as BOOKS_VIDEOS
 from benchmarks.books import books
+from benchmarks.caching import caching
 from benchmarks.crash import crash
+from benchmarks.formats import formats
 from benchmarks.memory import memory
 from benchmarks.models import models
 from benchmarks.reading import reading
@@ -28,6 +30,8 @@ TABLES = {
     "crash": crash,
     "models": models,
     "scaling": scaling,
+    "cache": caching,
+    "formats": formats,
     "search": search,
     "search-quality": quality,
 }

@@ -121,6 +121,22 @@ class DecodeConfig(_Model):
     """Where a node keeps them; None: its folder for temporary files."""
 
 
+class CacheConfig(_Model):
+    """Decoded frames made smaller, kept on each node's disk for later runs (`sources.kept`)."""
+
+    format: Literal["npy"] = "npy"
+    height: Annotated[PositiveInt, Field(ge=16)] = 256
+    """Pixels of a picture's shorter side, as in 720p; smaller pictures stay as they are."""
+    budget_gb: PositiveFloat = 100.0
+    """10**9 bytes on each node."""
+    folder: str | None = None
+    """Where a node keeps them; None: XDG_CACHE_HOME, or .cache in the user's home."""
+
+    @property
+    def budget_bytes(self) -> int:
+        return int(self.budget_gb * 10**9)
+
+
 class ProbeConfig(_Model):
     """A 16x9 grid of mean colours as the embedding: no model, for plumbing and throughput."""
 
@@ -277,6 +293,7 @@ class Config(_Model):
     sampling: Sampling = Sampling()
     clip: ClipConfig = ClipConfig()
     decode: DecodeConfig = DecodeConfig()
+    cache: CacheConfig | None = None
     detector: DetectorConfig | None = None
     embedder: EmbedderConfig | None = None
     engine: EngineConfig = EngineConfig()

@@ -121,7 +121,9 @@ class _Deep:
         self._job = job
         self._frames = frames
         self._rng = rng
-        self._worker = FusedWorker(job, local_device(job.config), psutil.cpu_count() or 1)
+        device, threads = local_device(job.config), psutil.cpu_count() or 1
+        # What is kept of a file may be what is wrong.
+        self._worker = FusedWorker(job, device, threads, cached=False)
         self._report = DeepReport()
 
     def run(self, sample: int) -> DeepReport:

@@ -85,7 +85,7 @@ class Profile:
 
 
 def profile(config: Config, video: str) -> Iterator[Trial | Profile]:
-    """Yield every trial as it is done, then the Profile of them all.
+    """Yield every trial as it is done, then the Profile of them all; without a frame cache.
 
     Raises UsageError where `video` is none, ConfigError where a model cannot be loaded.
     """
@@ -160,7 +160,7 @@ def _job(config: Config, length: int) -> Job:
     from pipeline.engine.job import Job
 
     clip = config.clip.model_copy(update={"length": length, "stride": None})
-    return Job("profile", config.model_copy(update={"clip": clip}), "", ())
+    return Job("profile", config.model_copy(update={"clip": clip, "cache": None}), "", ())
 
 
 def _tasks(job: Job, source: Source, index: VideoIndex) -> list[ShardTask]:

@@ -218,6 +218,8 @@ class Pixels:
     """yuv420p only: luma spans 0..255 instead of 16..235."""
     bt709: bool = False
     """yuv420p only: BT.709 coefficients instead of BT.601."""
+    scaled_from: tuple[int, int] | None = None
+    """Width and height of the displayed pictures that these were made of; None: as displayed."""
 
     def __post_init__(self) -> None:
         rgb = (self.height, self.width, 3)
@@ -227,6 +229,11 @@ class Pixels:
 
     def __len__(self) -> int:
         return len(self.data)
+
+    @property
+    def displayed(self) -> tuple[int, int]:
+        """Width and height of the video's picture, whatever the size here."""
+        return self.scaled_from or (self.width, self.height)
 
     def slice(self, start: int, stop: int) -> Pixels:
         """Frames `[start, stop)`, sharing the buffer."""
@@ -246,18 +253,21 @@ class ClipPixels:
     """int64, ascending: sampled positions of the frames that are here; those that could not be
     decoded are not."""
     parts: tuple[Pixels, ...]
-    """One, or more where the picture size changes within the clip; lengths sum to positions."""
+    """One, or more where the picture size changes within the clip; lengths sum to positions.
+    Empty where nobody takes whole pictures."""
     decode_s: float
     """Seconds of the decoder's time that went into this clip."""
+    scaled: tuple[Pixels, ...] = ()
+    """The same pictures made smaller, where the run has a frame cache."""
 
     @property
     def nbytes(self) -> int:
-        return sum(part.data.nbytes for part in self.parts)
+        return sum(part.data.nbytes for part in (*self.parts, *self.scaled))
 
-    def owned(self) -> Iterator[tuple[np.ndarray, Pixels]]:
+    def owned(self, *, scaled: bool = False) -> Iterator[tuple[np.ndarray, Pixels]]:
         """(positions, pixels) of each part, narrowed to the frames that the clip owns."""
         at = 0
-        for part in self.parts:
+        for part in self.scaled if scaled else self.parts:
             positions = self.positions[at : at + len(part)]
             at += len(part)
             lo, hi = np.searchsorted(positions, [self.clip.own_start, self.clip.own_stop])
@@ -309,6 +319,10 @@ class ShardEnd:
     quarantined clips are not among them, since nobody tried."""
     missing_reason: str = ""
     decode_s: float = 0.0
+    cached_frames: int = 0
+    """Sampled frames of the shard that came from the frame cache; the others were decoded."""
+    notes: tuple[str, ...] = ()
+    """What a user should hear of."""
 
 
 Parcel: TypeAlias = "tuple[ClipResult | ShardEnd, ...]"

@@ -46,6 +46,8 @@ def print_summary(summary: RunSummary) -> None:
         f"speed    {summary.frames_per_s:,.1f} frames/s over {summary.steady_s:.1f} s "
         f"(start-up {summary.startup_s:.1f} s, total {summary.total_s:.1f} s)"
     )
+    if summary.cached_frames:
+        print(f"cache    {summary.cached_frames:,} of {summary.frames:,} frames were there")
     shares = ", ".join(f"{name} {share:.0%}" for name, share in summary.shares.items())
     models = ", ".join(f"{name} {spent:.1f} s" for name, spent in summary.analyze_s.items())
     print(f"time     {shares}" + (f" ({models})" if models else ""))

@@ -133,11 +133,14 @@ def _begin(job: Job, lease: Lease, overlap: str) -> str:
 def _process(
     job: Job, terms: _Terms, stats: RunStats, lease: Lease, address: str | None
 ) -> Tracker:
+    from pipeline.analyzers.registry import cache_notes
     from pipeline.engine.tracker import Tracker
     from pipeline.recording import make_current, recorded
 
     if job.config.decode.backend == "opencv":
         note = "decode.backend = opencv: frames are numbered as OpenCV delivers them, not exactly"
+        stats.note(note)
+    for note in cache_notes(job.config):
         stats.note(note)
     retry = terms.retry_failed
     corpus = open_corpus(job, terms.inputs, retry_failed=retry, priority=terms.priority)

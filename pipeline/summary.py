@@ -35,6 +35,8 @@ class RunSummary:
     shards: int
     clips: int
     frames: int
+    cached_frames: int
+    """Of `frames`: those that the frame cache had."""
     rows: dict[str, int]
     frames_per_s: float
     startup_s: float
@@ -101,6 +103,7 @@ def summarize(
         shards=stats.shards,
         clips=stats.clips,
         frames=stats.frames,
+        cached_frames=stats.cached_frames,
         rows=dict(stats.rows),
         frames_per_s=stats.frames_per_s,
         startup_s=stats.startup_s if stats.first_work_at else 0.0,

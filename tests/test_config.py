@@ -37,6 +37,9 @@ def test_every_shipped_configuration_loads(path):
         ({"sampling": {"fps": "fast"}}, (), "sampling.fps = 'fast'"),
         ({"memory": {"limit": "3 elephants"}}, (), "memory.limit = '3 elephants'"),
         ({"engine": {"workers": 0}}, (), "engine.workers = 0"),
+        ({"cache": {"format": "jpeg"}}, (), "cache.format = 'jpeg'"),
+        ({"cache": {"height": 8}}, (), "cache.height = 8"),
+        ({"cache": {"budget_gb": 0}}, (), "cache.budget_gb = 0"),
         (
             {"engine": {"workers": 2, "max_workers": 4}},
             (),

@@ -65,6 +65,11 @@ class Analyzer(Protocol):
         """
         ...
 
+    def smallest_side(self) -> int | None:
+        """Pixels that the shorter side of a picture may be scaled down to before it is handed
+        over; None where only whole pictures will do, as for whoever tells places in them."""
+        ...
+
     def weights_bytes(self) -> int:
         """Size of the files that `setup` will load."""
         ...

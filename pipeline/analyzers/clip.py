@@ -59,6 +59,9 @@ class ClipEmbedder:
             "precision": self._config.precision,
         }
 
+    def smallest_side(self) -> int | None:
+        return Preprocessing.from_folder(self._folder()).smallest_side
+
     def weights_bytes(self) -> int:
         return sum(file.stat().st_size for file in weight_files(self._folder()))
 

@@ -89,6 +89,9 @@ class Detectron2Detector:
             "precision": self._config.precision,
         }
 
+    def smallest_side(self) -> int | None:
+        return None
+
     def weights_bytes(self) -> int:
         return self._files.weights.stat().st_size
 

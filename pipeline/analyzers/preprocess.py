@@ -150,6 +150,16 @@ class Preprocessing:
         new_short, new_long = (side - side % self.side_multiple for side in (new_short, new_long))
         return (new_long, new_short) if width < height else (new_short, new_long)
 
+    @property
+    def smallest_side(self) -> int | None:
+        """Pixels of the shorter side below which no picture has to be enlarged; None where
+        pictures are not resized, so that a smaller one is another."""
+        if self.patch_size is not None:
+            return self.patch_size * math.isqrt(self.max_patches)
+        if self.height is not None and self.width is not None:
+            return max(self.height, self.width)
+        return self.shortest_edge
+
     def inputs(self, rgb: torch.Tensor, *, exact: bool) -> dict[str, torch.Tensor]:
         """What the model is called with: `pixel_values`, and for patches which of them there are
         (`pixel_attention_mask` (N, max_patches)) and how they lie (`spatial_shapes` (N, 2))."""

@@ -46,6 +46,9 @@ class ProbeEmbedder:
     def identity(self) -> dict[str, object]:
         return {"backend": "probe", "semantics": self.SEMANTICS}
 
+    def smallest_side(self) -> int | None:
+        return GRID_ROWS * STEP
+
     def weights_bytes(self) -> int:
         return 0
 

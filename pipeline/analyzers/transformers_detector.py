@@ -68,6 +68,9 @@ class TransformersDetector:
             "precision": self._config.precision,
         }
 
+    def smallest_side(self) -> int | None:
+        return None
+
     def weights_bytes(self) -> int:
         return sum(file.stat().st_size for file in weight_files(self._folder()))
 

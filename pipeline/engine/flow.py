@@ -67,8 +67,10 @@ class Flow:
         return self._held[lane.node] + needed <= self._cap(lane.node)
 
     def clip_bytes(self, task: ShardTask) -> int:
-        clip = self.fleet.job.config.clip
-        return clip_bytes(task.index.width, task.index.height, clip.length, clip.step)
+        config = self.fleet.job.config
+        side = config.cache.height if config.cache is not None else None
+        size = task.index.width, task.index.height
+        return clip_bytes(*size, config.clip.length, config.clip.step, side)
 
     def together(self, work: Work, lane: Lane) -> int:
         """How many clips of a shard make an item of its stream; one, where it was begun before: it

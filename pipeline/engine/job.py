@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.config import Config
 from pipeline.records import Analysis
 from pipeline.sources.plan import Grid
+
+if TYPE_CHECKING:
+    from pipeline.analyzers.base import Analyzer
 
 FRAMES_SEMANTICS = 2
 """Version of what an index and a decode mean; raised when the same file would give other rows."""
@@ -44,14 +48,21 @@ def analyses_of(config: Config) -> tuple[Analysis, ...]:
 
     Raises ConfigError where a model cannot be found.
     """
-    from pipeline.analyzers.registry import build_analyzers
+    from pipeline.analyzers.registry import build_analyzers, takes_scaled
+    from pipeline.sources.scaling import scaling_identity
+
+    def identity_of(member: Analyzer) -> dict[str, object]:
+        found = {**member.identity(), "frames": frames.fingerprint}
+        if config.cache is not None and takes_scaled(config, member):
+            found["scaled"] = scaling_identity(config.cache.height)
+        return found
 
     identity = {**grid_of(config).identity(), "semantics": FRAMES_SEMANTICS}
     frames = Analysis("frames", "frames", identity)
     return (
         frames,
         *(
-            Analysis(member.name, member.table, {**member.identity(), "frames": frames.fingerprint})
+            Analysis(member.name, member.table, identity_of(member))
             for member in build_analyzers(config)
         ),
     )

@@ -43,6 +43,8 @@ class RunStats:
     clips: int = 0
     frames: int = 0
     """Rows of `frames` from shards that are whole."""
+    cached_frames: int = 0
+    """Of those: frames that were not decoded, since the frame cache had them."""
     frames_seen: int = 0
     """Frames decoded and analyzed so far, those of unfinished shards among them."""
     rows: dict[str, int] = field(default_factory=dict)

@@ -249,6 +249,9 @@ class Tracker:
         video.any_landed = True
         self.stats.shards += 1
         self.stats.frames += task.frame_count
+        self.stats.cached_frames += end.cached_frames
+        for note in end.notes:
+            self.stats.note(note)
         failures = lost_frames(task, end, self.corpus.job.analyses[0].fingerprint)
         if failures:
             lost = sum(f.frame_count for f in failures)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import psutil
@@ -33,12 +34,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from pipeline.analyzers.frames import FrameBatch
+    from pipeline.sources.frame_cache import FrameCache
 
 PARCEL_S = 0.5
 PARCEL_BYTES = 2**20
 """Results are sent after so long, or so many: seldom enough to cost nothing, often enough for
 progress to be seen and for memory to stay small."""
 
+
+_View: TypeAlias = "list[tuple[np.ndarray, FrameBatch]]"
 
 WARM_UP_SIZE = (360, 640)
 
@@ -51,11 +55,23 @@ class Decoder:
     Args:
         device: where the analyzers are.
         holds_gpu: they are in this process. CUDA takes address space as it likes: no cap then.
+        cached: the frame cache, where the configuration has one, is read and filled. Without it the
+            same pictures are made.
     """
 
-    def __init__(self, job: Job, device: str, *, holds_gpu: bool = False) -> None:
+    def __init__(
+        self, job: Job, device: str, *, holds_gpu: bool = False, cached: bool = True
+    ) -> None:
+        from pipeline.analyzers.registry import build_analyzers, takes_scaled
+
         self._config = job.config.decode
-        self._wanted = _wanted(job, device)
+        self._side = job.config.cache.height if job.config.cache is not None else None
+        members = build_analyzers(job.config)
+        takers = [member for member in members if not takes_scaled(job.config, member)]
+        self._wanted = _wanted(takers, device)
+        names = {one.name for one in takers}
+        self._whole = {one.fingerprint for one in job.analyses if one.name in names}
+        self._cache = _frame_cache(job) if cached else None
         load_decoder(self._config)  # What its libraries take is no video's doing.
         self._cap = MemoryCap(None if holds_gpu else max_memory(job.config))
 
@@ -67,8 +83,20 @@ class Decoder:
     def decode(
         self, task: ShardTask, attempt: int, pool: BufferPool | None = None
     ) -> Iterator[ClipPixels | ShardEnd]:
+        """Yield the shard's clips and its end: see `decode_shard`."""
+        whole = self._side is None or any(name in self._whole for name in task.analyses)
+        wanted = self._wanted if whole else None
+        if self._cache is None:
+            yield from self._decoded(task, attempt, pool, wanted)
+            return
+        decode = partial(self._decoded, task, attempt, pool, wanted)
+        yield from self._cache.items(task, attempt, decode, read=not whole)
+
+    def _decoded(
+        self, task: ShardTask, attempt: int, pool: BufferPool | None, wanted: PixelFormat | None
+    ) -> Iterator[ClipPixels | ShardEnd]:
         self._cap.begin()
-        items = decode_shard(task, attempt, self._config, self._wanted, pool)
+        items = decode_shard(task, attempt, self._config, wanted, pool, self._side)
         while True:
             with self._cap.applied():
                 item = next(items, None)
@@ -77,25 +105,35 @@ class Decoder:
             yield item
 
 
-def _wanted(job: Job, device: str) -> PixelFormat:
+def _wanted(takers: list[Analyzer], device: str) -> PixelFormat:
     """Half the bytes where the device can turn them into RGB, RGB where FFmpeg does it better.
 
     Decided by the configuration, not by what is due, so that a resumed run sees the same pixels
     as one that was never stopped.
-    """
-    from pipeline.analyzers.registry import build_analyzers
 
+    Args:
+        takers: those that are given whole pictures.
+    """
     if device == "cuda":
         return "yuv420p"
-    wishes = {member.pixel_format for member in build_analyzers(job.config)}
-    return "rgb24" if "rgb24" in wishes else "yuv420p"
+    return "rgb24" if any(one.pixel_format == "rgb24" for one in takers) else "yuv420p"
+
+
+def _frame_cache(job: Job) -> FrameCache | None:
+    from pipeline.engine.job import FRAMES_SEMANTICS
+    from pipeline.sources.frame_cache import FrameCache
+
+    if job.config.cache is None:
+        return None
+    grid = {"sampling": job.grid.sampling, "semantics": FRAMES_SEMANTICS}
+    return FrameCache(job.config.cache, grid, job.config.decode.backend)
 
 
 class AnalyzerGroup:
     """All analyzers of a run on one device, sharing each clip's pixels."""
 
     def __init__(self, job: Job, device: str, threads: int) -> None:
-        from pipeline.analyzers.registry import build_analyzers
+        from pipeline.analyzers.registry import build_analyzers, takes_scaled
 
         self._device = device
         self._threads = threads
@@ -103,6 +141,7 @@ class AnalyzerGroup:
         self._members: dict[str, Analyzer] = {
             names[member.name]: member for member in build_analyzers(job.config)
         }
+        self._small = {name for name, one in self._members.items() if takes_scaled(job.config, one)}
         self._one_at_a_time = threading.Lock()
 
     def setup(self) -> None:
@@ -124,12 +163,18 @@ class AnalyzerGroup:
         """
         from pipeline.analyzers.frames import FrameBatch
 
-        parts = [(positions, FrameBatch(pixels)) for positions, pixels in clip.owned()]
-        if any(self._members[name].pixel_format == "rgb24" for name in self._due(analyses)):
-            for _, frames in parts:
-                self._upload(frames)
+        due = self._due(analyses)
+        views = {
+            scaled: [(at, FrameBatch(pixels)) for at, pixels in clip.owned(scaled=scaled)]
+            for scaled in (False, True)
+        }
+        for scaled, parts in views.items():
+            takers = (self._members[name] for name in due if (name in self._small) == scaled)
+            if any(member.pixel_format == "rgb24" for member in takers):
+                for _, frames in parts:
+                    self._upload(frames)
         with self._one_at_a_time:
-            return self._analyze(clip, parts, self._due(analyses))
+            return self._analyze(clip, views, due)
 
     def _upload(self, frames: FrameBatch) -> None:
         from pipeline.analyzers.batching import is_out_of_memory
@@ -144,26 +189,26 @@ class AnalyzerGroup:
     def _due(self, analyses: tuple[str, ...]) -> list[str]:
         return [name for name in analyses if name in self._members]
 
-    def _analyze(
-        self, clip: ClipPixels, parts: list[tuple[np.ndarray, FrameBatch]], due: list[str]
-    ) -> ClipResult:
+    def _analyze(self, clip: ClipPixels, views: dict[bool, _View], due: list[str]) -> ClipResult:
+        """`views`: the whole pictures (False) and the small ones (True), as far as there are."""
         import pyarrow as pa
 
         tables: dict[str, list[pa.Table]] = {name: [] for name in due}
         spent = {self._members[name].name: 0.0 for name in tables}
         positions, sizes = [], []
-        for part_positions, frames in parts:
+        for part_positions, frames in views[False] or views[True]:
             positions.append(part_positions)
-            size = np.array([[frames.width, frames.height]], dtype=np.int32)
+            size = np.array([frames.pixels.displayed], dtype=np.int32)
             sizes.append(np.repeat(size, len(frames), axis=0))
-            for name in tables:
-                started = time.perf_counter()
+        for name in tables:
+            started = time.perf_counter()
+            for part_positions, frames in views[name in self._small]:
                 rows = self._run(self._members[name], frames)
                 local = rows.column("local").to_numpy()
                 rows = rows.drop_columns("local")
                 rows = rows.append_column("position", pa.array(part_positions[local]))
                 tables[name].append(rows)
-                spent[self._members[name].name] += time.perf_counter() - started
+            spent[self._members[name].name] += time.perf_counter() - started
         return ClipResult(
             task_key=clip.task_key,
             attempt=clip.attempt,
@@ -225,8 +270,8 @@ def warm_up(member: Analyzer) -> None:
 class FusedWorker:
     """A decoder and its analyzers in one process: pixels never move."""
 
-    def __init__(self, job: Job, device: str, threads: int) -> None:
-        self._decoder = Decoder(job, device, holds_gpu=device == "cuda")
+    def __init__(self, job: Job, device: str, threads: int, *, cached: bool = True) -> None:
+        self._decoder = Decoder(job, device, holds_gpu=device == "cuda", cached=cached)
         self._group = AnalyzerGroup(job, device, threads)
         self._pool = BufferPool()
 

@@ -22,7 +22,7 @@ from pipeline.records import (
 from pipeline.sources.files import VideoFile, opened
 from pipeline.sources.frames import DecodeNotes, frames_opencv, frames_pyav, import_cv2
 from pipeline.sources.limits import memory_errors
-from pipeline.sources.pictures import Layout, Picture
+from pipeline.sources.pictures import Layout, Picture, Scaler, SmallPicture
 
 
 @dataclass
@@ -37,17 +37,20 @@ class BufferPool:
     def take(self, shape: tuple[int, ...]) -> np.ndarray:
         """An uninitialised uint8 array of `shape`."""
         size = int(np.prod(shape))
-        kept = self.free.pop() if self.free else None
-        if kept is None or len(kept) < size:
-            kept = np.empty(size, dtype=np.uint8)
-        return kept[:size].reshape(shape)
+        fitting = [at for at, kept in enumerate(self.free) if len(kept) >= size]
+        if not fitting:
+            return np.empty(size, dtype=np.uint8).reshape(shape)
+        return self.free.pop(min(fitting, key=lambda at: len(self.free[at])))[:size].reshape(shape)
 
     def give_back(self, clip: ClipPixels) -> None:
         """Only for a clip of which nothing refers to the pixels any more."""
-        for part in clip.parts:
-            # numpy keeps the array that owns the memory as the base of all views of it. One is
-            # enough: a clip is given back before the next is taken.
-            self.free = [part.data.base if part.data.base is not None else part.data]
+        # One of each is enough: a clip is given back before the next is taken. What is read-only
+        # is somebody else's.
+        last = [parts[-1].data for parts in (clip.parts, clip.scaled) if parts]
+        # numpy keeps the array that owns the memory as the base of all views of it.
+        self.free = [
+            data.base if data.base is not None else data for data in last if data.flags.writeable
+        ]
 
 
 def load_decoder(config: DecodeConfig) -> None:
@@ -62,8 +65,9 @@ def decode_shard(
     task: ShardTask,
     attempt: int,
     config: DecodeConfig,
-    wanted: PixelFormat,
+    wanted: PixelFormat | None,
     pool: BufferPool | None = None,
+    scaled: int | None = None,
 ) -> Iterator[ClipPixels | ShardEnd]:
     """Yield every clip of the shard, in order, then a ShardEnd that says what was missing.
 
@@ -71,8 +75,9 @@ def decode_shard(
 
     Args:
         wanted: the pixel format the analyzers prefer; see `pictures.AvPicture` for when a frame
-            comes as rgb24 all the same.
+            comes as rgb24 all the same. None: no whole pictures.
         pool: takes buffers from here; the caller gives them back.
+        scaled: pixels of the shorter side of the small pictures; None: there are none.
 
     Raises VideoError("decode", reason) where the shard as a whole cannot be decoded, a limit of
     `config` is met, or the file changes meanwhile.
@@ -84,10 +89,11 @@ def decode_shard(
     # Clips that have gone out are dropped by the collector where no end follows them.
     with opened(task.source, "decode", config) as file, memory_errors("decode", config):
         frames = chain.from_iterable(
-            _frames(file, task.index, first, stop, config, wanted, notes)
+            _frames(file, task.index, first, stop, config, wanted or "rgb24", notes)
             for first, stop in _wanted_runs(task)
         )
-        for clip_pixels in _fill(task, attempt, frames, seen, pool or BufferPool()):
+        views = _Views(wanted is not None, Scaler(scaled) if scaled is not None else None)
+        for clip_pixels in _fill(task, attempt, frames, seen, pool or BufferPool(), views):
             now = time.perf_counter()
             clip_s, spent_s = now - started, spent_s + now - started
             yield _timed(clip_pixels, clip_s)
@@ -139,6 +145,7 @@ def _fill(
     frames: Iterator[tuple[int, Picture]],
     seen: np.ndarray,
     pool: BufferPool,
+    views: _Views,
 ) -> Iterator[ClipPixels]:
     """Deal frames out to the windows they lie in; a window is whole once a later frame comes."""
     waiting = task.healthy_clips()
@@ -160,8 +167,9 @@ def _fill(
             # A window that ended before this frame came has none of its own.
             if opened[0].clip.stop <= position:
                 yield opened.pop(0).close(task.key, attempt)
+        pictures = views.of(picture) if opened else (None, None)
         for window in opened:
-            window.add(position, picture)
+            window.add(position, pictures)
         offset += 1
         # The last frame of a window closes it at once: it must not wait for the next decode.
         while opened and opened[0].clip.stop == position + 1:
@@ -172,40 +180,67 @@ def _fill(
         yield _Window(clip, pool).close(task.key, attempt)
 
 
+@dataclass(frozen=True)
+class _Views:
+    """What is made of each frame: the whole picture, a small one, or both."""
+
+    whole: bool
+    scaler: Scaler | None
+
+    def of(self, picture: Picture) -> tuple[Picture | None, SmallPicture | None]:
+        small = picture.scaled(self.scaler) if self.scaler is not None else None
+        return picture if self.whole else None, small
+
+
 class _Window:
-    """A clip's buffer while it is being filled."""
+    """A clip's buffers while they are being filled."""
 
     def __init__(self, clip: Clip, pool: BufferPool) -> None:
         self.clip = clip
-        self._pool = pool
         self._positions: list[int] = []
+        self._views = _Parts(pool), _Parts(pool)
+
+    def add(self, position: int, pictures: tuple[Picture | None, SmallPicture | None]) -> None:
+        room = self.clip.stop - self.clip.start - len(self._positions)
+        for view, picture in zip(self._views, pictures, strict=True):
+            if picture is not None:
+                view.add(picture, room)
+        self._positions.append(position)
+
+    def close(self, task_key: str, attempt: int) -> ClipPixels:
+        positions = np.asarray(self._positions, dtype=np.int64)
+        whole, small = (view.close() for view in self._views)
+        return ClipPixels(task_key, attempt, self.clip, positions, whole, 0.0, small)
+
+
+class _Parts:
+    """Pictures one after another: one buffer for those of one layout."""
+
+    def __init__(self, pool: BufferPool) -> None:
+        self._pool = pool
         self._parts: list[tuple[Layout, np.ndarray]] = []
         self._filled = 0  # Frames in the last part.
 
-    def add(self, position: int, picture: Picture) -> None:
+    def add(self, picture: Picture | SmallPicture, room: int) -> None:
+        """`room`: how many more there can be, this one among them."""
         if not self._parts or self._parts[-1][0] != picture.layout:
             self._trim()
-            room = self.clip.stop - self.clip.start - len(self._positions)
-            buffer = self._pool.take(picture.layout.shape(room))
-            self._parts.append((picture.layout, buffer))
+            self._parts.append((picture.layout, self._pool.take(picture.layout.shape(room))))
             self._filled = 0
         picture.write(self._parts[-1][1][self._filled])
         self._filled += 1
-        self._positions.append(position)
 
     def _trim(self) -> None:
         if self._parts and self._filled < len(self._parts[-1][1]):
             layout, buffer = self._parts[-1]
             self._parts[-1] = (layout, buffer[: self._filled])
 
-    def close(self, task_key: str, attempt: int) -> ClipPixels:
+    def close(self) -> tuple[Pixels, ...]:
         self._trim()
-        parts = tuple(
-            Pixels(buffer, at.format, at.width, at.height, at.full_range, at.bt709)
+        return tuple(
+            Pixels(buffer, at.format, at.width, at.height, at.full_range, at.bt709, at.scaled_from)
             for at, buffer in self._parts
         )
-        positions = np.asarray(self._positions, dtype=np.int64)
-        return ClipPixels(task_key, attempt, self.clip, positions, parts, decode_s=0.0)
 
 
 def _timed(clip: ClipPixels, decode_s: float) -> ClipPixels:

@@ -59,6 +59,15 @@ def opened(source: Source, stage: str, limits: DecodeConfig) -> Iterator[VideoFi
         raise _as_video_error(error, stage) from None
 
 
+def check_unchanged(source: Source, stage: str) -> None:
+    """Raise VideoError where a local file is not the one that was discovered, without reading it.
+
+    An object was held against its version when it was discovered, which is asked of the store.
+    """
+    if not is_remote(source.uri):
+        LocalFile(source, stage).check()
+
+
 def find_content(
     video_id: str, places: Iterable[tuple[str, str]], limits: DecodeConfig, stage: str = "decode"
 ) -> Source:

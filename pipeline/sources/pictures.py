@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,6 +12,7 @@ import numpy as np
 from pipeline.errors import VideoError
 from pipeline.records import PixelFormat
 from pipeline.sources.index import quarter_turns
+from pipeline.sources.scaling import scaled_size
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -29,6 +32,7 @@ class Layout:
     height: int
     full_range: bool = False
     bt709: bool = False
+    scaled_from: tuple[int, int] | None = None
 
     def shape(self, count: int) -> tuple[int, ...]:
         if self.format == "rgb24":
@@ -44,6 +48,43 @@ class Picture(Protocol):
     def write(self, out: np.ndarray) -> None:
         """Fill `out` (uint8, one frame of `layout`)."""
         ...
+
+    def scaled(self, scaler: Scaler) -> SmallPicture:
+        """The same as rgb24, made smaller."""
+        ...
+
+
+class Scaler:
+    """Makes pictures smaller, by the mean of the area that each pixel covers.
+
+    Holds what FFmpeg computes for one size: for the frames of one shard, in one thread.
+    """
+
+    def __init__(self, side: int) -> None:
+        """`side`: pixels of the shorter side (see `scaling.scaled_size`)."""
+        from av.video.reformatter import VideoReformatter
+
+        self.side = side
+        self._reformatter = VideoReformatter()
+
+    def of_frame(self, frame: VideoFrame) -> np.ndarray:
+        """uint8 RGB (height, width, 3), not turned; in one pass from whatever the decoder gave."""
+        width, height = scaled_size(frame.width, frame.height, self.side)
+        with _said_plainly(frame):
+            small = self._reformatter.reformat(
+                frame, width, height, format="rgb24", interpolation="AREA"
+            )
+            return small.to_ndarray()
+
+    def of_bgr(self, bgr: np.ndarray) -> np.ndarray:
+        """The same of OpenCV's pixels."""
+        import cv2
+
+        height, width = bgr.shape[:2]
+        size = scaled_size(width, height, self.side)
+        if size != (width, height):
+            bgr = cv2.resize(bgr, size, interpolation=cv2.INTER_AREA)
+        return bgr[:, :, ::-1]
 
 
 class AvPicture:
@@ -80,12 +121,26 @@ class AvPicture:
             # np.rot90 turns counter-clockwise, as the display matrix is read.
             out[...] = np.rot90(rgb, self._turns) if self._turns else rgb
 
+    def scaled(self, scaler: Scaler) -> SmallPicture:
+        width, height = self._frame.width, self._frame.height
+        if self._turns % 2:
+            width, height = height, width
+        rgb = np.rot90(scaler.of_frame(self._frame), self._turns)
+        return SmallPicture(rgb, (width, height))
+
 
 def _rgb(frame: VideoFrame) -> np.ndarray:
+    with _said_plainly(frame):
+        return frame.to_ndarray(format="rgb24")
+
+
+@contextmanager
+def _said_plainly(frame: VideoFrame) -> Iterator[None]:
+    """What FFmpeg cannot turn into RGB, as a VideoError."""
     from av.error import FFmpegError
 
     try:
-        return frame.to_ndarray(format="rgb24")
+        yield
     except MemoryError:
         raise
     except (FFmpegError, ValueError) as error:
@@ -114,3 +169,18 @@ class CvPicture:
 
     def write(self, out: np.ndarray) -> None:
         out[...] = self._bgr[:, :, ::-1]
+
+    def scaled(self, scaler: Scaler) -> SmallPicture:
+        return SmallPicture(scaler.of_bgr(self._bgr), (self.layout.width, self.layout.height))
+
+
+class SmallPicture:
+    """A picture that was made smaller, turned as it is displayed."""
+
+    def __init__(self, rgb: np.ndarray, scaled_from: tuple[int, int]) -> None:
+        self._rgb = rgb
+        height, width = rgb.shape[:2]
+        self.layout = Layout("rgb24", width, height, scaled_from=scaled_from)
+
+    def write(self, out: np.ndarray) -> None:
+        out[...] = self._rgb

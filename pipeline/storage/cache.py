@@ -22,13 +22,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 from pipeline.errors import UsageError
 from pipeline.storage.blocks import BLOCK_BYTES, Blocks
 from pipeline.storage.clients import endpoint
+from pipeline.storage.own_folder import alone, boot, own_folder
 from pipeline.storage.uris import split
 
 AUTO_BYTES = 20 * 2**30
@@ -52,14 +53,9 @@ class Cache:
 
         Raises UsageError where the folder cannot be made, or others could write to it.
         """
-        self._root = os.path.join(folder, f"frameledger-{os.getuid()}")
-        self.folder = os.path.join(self._root, _boot())
+        self._root = own_folder(folder, "decode.cache_folder")
+        self.folder = own_folder(folder, "decode.cache_folder", boot())
         try:
-            os.makedirs(folder, exist_ok=True)
-            for path in (self._root, self.folder):
-                with suppress(FileExistsError):
-                    os.mkdir(path, 0o700)
-                _check_ours(path)
             self._forget_others()
         except OSError as error:
             raise UsageError(
@@ -78,7 +74,7 @@ class Cache:
         what is in use."""
         named = f"{endpoint(split(uri).kind)}\n{uri}\n{stamp}".encode()
         entry = os.path.join(self.folder, hashlib.blake2b(named, digest_size=16).hexdigest())
-        with self._alone():
+        with alone(self.folder):
             if not os.path.isdir(entry):
                 if not self._make_room(size):
                     return None
@@ -89,15 +85,6 @@ class Cache:
         return CachedBlocks(uri, stamp, size, os.path.join(entry, _video(uri)), held)
 
     # -- what lies in the folder; all under its lock ----------------------------------
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        lock = os.open(os.path.join(self.folder, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
 
     def _total(self) -> int:
         try:
@@ -244,29 +231,6 @@ def _video(uri: str) -> str:
     """What the file is called: demuxers look at the ending."""
     ending = os.path.splitext(uri)[1].lower()
     return "video" + (ending if ending[1:].isalnum() and ending.isascii() else "")
-
-
-def _check_ours(path: str) -> None:
-    """Raise UsageError for a folder in which others could put bytes for ours."""
-    found = os.lstat(path)
-    if not os.path.isdir(path) or os.path.islink(path) or found.st_uid != os.getuid():
-        raise UsageError(f"cache {path}: is not a folder of this user; set decode.cache_folder")
-    if found.st_mode & 0o077:
-        raise UsageError(
-            f"cache {path}: is open to others; chmod 700 it, or set decode.cache_folder"
-        )
-
-
-@lru_cache(maxsize=1)
-def _boot() -> str:
-    """Another after each start of the machine, the same in all its containers."""
-    try:
-        text = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        import psutil
-
-        text = str(int(psutil.boot_time()))
-    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
 @lru_cache(maxsize=8)

@@ -57,6 +57,9 @@ class Synthetic:
     def identity(self) -> dict[str, object]:
         return {"backend": "synthetic", "version": self._version}
 
+    def smallest_side(self) -> int | None:
+        return None
+
     def weights_bytes(self) -> int:
         return 0
 
