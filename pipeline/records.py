@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 PixelFormat = Literal["rgb24", "yuv420p"]
 
+SCALED = "scaled"
+"""The key of an analysis' identity that says to what size its pictures were scaled down."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -126,6 +129,11 @@ class Analysis:
     """The role: `frames`, `detector` or `embedder`."""
     table: str
     identity: dict[str, object]
+
+    @property
+    def takes_scaled(self) -> bool:
+        """Its analyzer is given the small pictures of the frame cache."""
+        return SCALED in self.identity
 
     @property
     def fingerprint(self) -> str:

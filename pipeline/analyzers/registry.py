@@ -33,9 +33,14 @@ def build_analyzers(config: Config) -> list[Analyzer]:
 
 def takes_scaled(config: Config, member: Analyzer) -> bool:
     """Whether an analyzer is given the small pictures of the frame cache; by the configuration
-    alone, so that it is, whether they come from there or were decoded a moment ago."""
+    alone, so that it is, whether they come from there or were decoded a moment ago.
+
+    Raises ConfigError where its model cannot be found.
+    """
+    if config.cache is None:
+        return False
     least = member.smallest_side()
-    return config.cache is not None and least is not None and least <= config.cache.height
+    return least is not None and least <= config.cache.height
 
 
 def cache_notes(config: Config) -> list[str]:

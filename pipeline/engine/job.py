@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.config import Config
-from pipeline.records import Analysis
+from pipeline.records import SCALED, Analysis
 from pipeline.sources.plan import Grid
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def analyses_of(config: Config) -> tuple[Analysis, ...]:
     def identity_of(member: Analyzer) -> dict[str, object]:
         found = {**member.identity(), "frames": frames.fingerprint}
         if config.cache is not None and takes_scaled(config, member):
-            found["scaled"] = scaling_identity(config.cache.height)
+            found[SCALED] = scaling_identity(config.cache.height)
         return found
 
     identity = {**grid_of(config).identity(), "semantics": FRAMES_SEMANTICS}

@@ -62,14 +62,14 @@ class Decoder:
     def __init__(
         self, job: Job, device: str, *, holds_gpu: bool = False, cached: bool = True
     ) -> None:
-        from pipeline.analyzers.registry import build_analyzers, takes_scaled
+        from pipeline.analyzers.registry import build_analyzers
 
         self._config = job.config.decode
         self._side = job.config.cache.height if job.config.cache is not None else None
-        members = build_analyzers(job.config)
-        takers = [member for member in members if not takes_scaled(job.config, member)]
+        small = {analysis.name for analysis in job.analyses if analysis.takes_scaled}
+        takers = [member for member in build_analyzers(job.config) if member.name not in small]
         self._wanted = _wanted(takers, device)
-        names = {one.name for one in takers}
+        names = {member.name for member in takers}
         self._whole = {one.fingerprint for one in job.analyses if one.name in names}
         self._cache = _frame_cache(job) if cached else None
         load_decoder(self._config)  # What its libraries take is no video's doing.
@@ -133,7 +133,7 @@ class AnalyzerGroup:
     """All analyzers of a run on one device, sharing each clip's pixels."""
 
     def __init__(self, job: Job, device: str, threads: int) -> None:
-        from pipeline.analyzers.registry import build_analyzers, takes_scaled
+        from pipeline.analyzers.registry import build_analyzers
 
         self._device = device
         self._threads = threads
@@ -141,7 +141,7 @@ class AnalyzerGroup:
         self._members: dict[str, Analyzer] = {
             names[member.name]: member for member in build_analyzers(job.config)
         }
-        self._small = {name for name, one in self._members.items() if takes_scaled(job.config, one)}
+        self._small = {one.fingerprint for one in job.analyses if one.takes_scaled}
         self._one_at_a_time = threading.Lock()
 
     def setup(self) -> None:

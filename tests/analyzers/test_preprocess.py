@@ -249,3 +249,14 @@ def test_the_joint_file_of_transformers_5(tmp_path: Path) -> None:
     (tmp_path / "processor_config.json").write_text(json.dumps(joint))
     joined = Preprocessing.from_folder(tmp_path)
     assert joined == preprocessing_of(tmp_path, tiny.CLIP_PROCESSOR)
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_no_picture_of_the_smallest_side_is_enlarged(name: str, tmp_path: Path) -> None:
+    preprocessing = preprocessing_of(tmp_path, PUBLISHED[name])
+    side = preprocessing.smallest_side
+    assert side is not None
+    for width, height in ((side, side), (2 * side, side), (side, 3 * side)):
+        new_height, new_width = preprocessing.resized(height, width)
+        assert new_height <= height
+        assert new_width <= width

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import random
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
+from multiprocessing import get_context
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,8 +45,10 @@ def test_a_cover_takes_every_position_once_from_who_has_it(ranges, start, length
 class Shelved:
     """One shard of a small video, and a cache beneath a folder."""
 
-    def __init__(self, folder, count=40, side=96, stride=1, **settings):
-        self.path = make(folder / "a.mp4", count, gop=10, width=160, height=120, **settings)
+    def __init__(self, folder, name="a.mp4", count=40, side=96, stride=1):
+        self.path = folder / name
+        if not self.path.exists():
+            make(self.path, count, gop=10, width=160, height=120)
         self.folder = folder / "cache"
         self.side = side
         source = source_of(self.path)
@@ -159,3 +165,33 @@ def test_a_picture_that_changes_its_size_is_not_kept(tmp_path):
 
     assert len(list(shelved.cache().items(shelved.task, 1, changing, read=True))) == 6
     assert shelved.files() == []
+
+
+TURNS = {"a.mp4": 40, "b.mp4": 48}
+
+
+def taken_in_turns(folder: Path, seed: int) -> tuple[int, int]:
+    """Two shards again and again, in an order of its own, through a cache with room for one and a
+    half of them. Returns how often one was there, and how often it was not."""
+    chance = random.Random(seed)
+    shards = [Shelved(folder, name, count) for name, count in TURNS.items()]
+    for _ in range(30):
+        shelved = chance.choice(shards)
+        # Another each time: what was kept before may go.
+        cache = shelved.cache(budget_gb=1.5 * 48 * 96 * 128 * 3 / 1e9)
+        frames = frames_of(shelved.items(cache), shelved.task)
+        assert frames == shelved.task.sampled.tolist()
+    decoded = sum(shelved.decoded for shelved in shards)
+    return 30 - decoded, decoded
+
+
+def test_processes_that_keep_read_and_push_out_at_once_all_get_their_frames(tmp_path):
+    for name, count in TURNS.items():
+        Shelved(tmp_path, name, count)
+    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
+        found = list(pool.map(taken_in_turns, [tmp_path] * 3, range(3)))
+    assert sum(hits for hits, _ in found) > 0
+    assert sum(decoded for _, decoded in found) > 2
+    files = Shelved(tmp_path).files()
+    assert len(files) == 1
+    assert not files[0].endswith(".half")

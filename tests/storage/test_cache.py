@@ -230,7 +230,7 @@ def test_nothing_of_before_a_restart_is_believed(store, tmp_path, monkeypatch):
     of, _ = put(store, "boot", BLOCK_BYTES)
     before = Cache(str(tmp_path), None)
     before.open(*of).close()
-    monkeypatch.setattr(cache_module, "_boot", lambda: "another")
+    monkeypatch.setattr(cache_module, "boot", lambda: "another")
     after = Cache(str(tmp_path), None)
     assert after.folder != before.folder
     assert not held_by(after)
