@@ -14,6 +14,8 @@ import pytest
 
 from pipeline.config import Config, parse_config
 from pipeline.deep_verify import deep_verify
+from pipeline.demo.video import write_video
+from pipeline.demo.world import World
 from pipeline.errors import UsageError
 from pipeline.ledger.analyses import newest_analyses
 from pipeline.ledger.reader import Ledger
@@ -88,6 +90,23 @@ def test_another_embedder_reads_no_video_byte(corpus, tmp_path):
     # The batches are the same, and so is every bit.
     assert_same(embeddings(out), embeddings(fresh))
     assert verify(str(out)).sound
+
+
+COSINE = 0.999
+"""Between embeddings of a 720p frame and of the same frame scaled to 256 lines, at least."""
+
+
+def test_embeddings_of_small_frames_are_those_of_whole_ones_but_for_little(tmp_path):
+    world = World(seed=7, width=1280, height=720, frame_count=12)
+    video = str(write_video(tmp_path / "a.mp4", world, gop=12))
+    cached = config_of(tmp_path / "cache", CLIP, side=256)
+    run(cached, [video], tmp_path / "small", engine="local")
+    run(cached.model_copy(update={"cache": None}), [video], tmp_path / "whole", engine="local")
+    small, whole = embeddings(tmp_path / "small"), embeddings(tmp_path / "whole")
+    assert small.keys() == whole.keys()
+    cosines = [float(small[key] @ whole[key]) for key in whole]
+    # Almost, and not by having been given the same.
+    assert COSINE <= min(cosines) < 1 - 1e-6
 
 
 def test_the_rows_of_frames_are_those_of_a_run_without(corpus, tmp_path):
