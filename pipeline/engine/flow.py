@@ -13,6 +13,7 @@ from pipeline.engine.lanes import Board, Lane, Models, Stream, Work
 from pipeline.engine.sizing import clip_bytes, clips_together
 from pipeline.engine.stats import RunStats
 from pipeline.records import ShardTask
+from pipeline.sources.scaling import scaled_size
 
 AHEAD_FUSED = 4
 AHEAD_SPLIT = 2
@@ -67,10 +68,12 @@ class Flow:
         return self._held[lane.node] + needed <= self._cap(lane.node)
 
     def clip_bytes(self, task: ShardTask) -> int:
-        config = self.fleet.job.config
-        side = config.cache.height if config.cache is not None else None
-        size = task.index.width, task.index.height
-        return clip_bytes(*size, config.clip.length, config.clip.step, side)
+        job, size = self.fleet.job, (task.index.width, task.index.height)
+        sizes = [size] if job.takes_whole(task.analyses) else []
+        if job.config.cache is not None:
+            sizes.append(scaled_size(*size, job.config.cache.height))
+        clip = job.config.clip
+        return sum(clip_bytes(*each, clip.length, clip.step) for each in sizes)
 
     def together(self, work: Work, lane: Lane) -> int:
         """How many clips of a shard make an item of its stream; one, where it was begun before: it

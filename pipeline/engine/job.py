@@ -30,6 +30,14 @@ class Job:
     def grid(self) -> Grid:
         return grid_of(self.config)
 
+    def takes_whole(self, due: tuple[str, ...]) -> bool:
+        """Whether any of the analyses `due` is given whole pictures; without a frame cache all
+        are."""
+        if self.config.cache is None:
+            return True
+        _, *analyzers = self.analyses
+        return any(one.fingerprint in due and not one.takes_scaled for one in analyzers)
+
     def by_fingerprint(self) -> dict[str, Analysis]:
         return {analysis.fingerprint: analysis for analysis in self.analyses}
 

@@ -8,7 +8,6 @@ from typing import Literal
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError
-from pipeline.sources.scaling import scaled_size
 
 PROCESS_BYTES = 700 * 2**20
 """Private memory of one actor with small models loaded and its clips in hand: measured 250 MB with
@@ -191,15 +190,10 @@ def local_device(config: Config) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def clip_bytes(width: int, height: int, length: int, step: int, side: int | None = None) -> int:
-    """An upper bound for one clip's decoded pixels, overlapping windows that are open included.
-
-    Args:
-        side: of the small pictures beside the whole ones, where a run has a frame cache.
-    """
+def clip_bytes(width: int, height: int, length: int, step: int) -> int:
+    """An upper bound for one clip's decoded pixels, overlapping windows that are open included."""
     windows = -(-length // step)
-    small_width, small_height = scaled_size(width, height, side) if side is not None else (0, 0)
-    return (width * height + small_width * small_height) * 3 * length * windows
+    return width * height * 3 * length * windows
 
 
 def clips_together(one: int, room: int) -> int:

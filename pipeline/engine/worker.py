@@ -64,13 +64,12 @@ class Decoder:
     ) -> None:
         from pipeline.analyzers.registry import build_analyzers
 
+        self._job = job
         self._config = job.config.decode
         self._side = job.config.cache.height if job.config.cache is not None else None
         small = {analysis.name for analysis in job.analyses if analysis.takes_scaled}
         takers = [member for member in build_analyzers(job.config) if member.name not in small]
         self._wanted = _wanted(takers, device)
-        names = {member.name for member in takers}
-        self._whole = {one.fingerprint for one in job.analyses if one.name in names}
         self._cache = _frame_cache(job) if cached else None
         load_decoder(self._config)  # What its libraries take is no video's doing.
         self._cap = MemoryCap(None if holds_gpu else max_memory(job.config))
@@ -84,7 +83,7 @@ class Decoder:
         self, task: ShardTask, attempt: int, pool: BufferPool | None = None
     ) -> Iterator[ClipPixels | ShardEnd]:
         """Yield the shard's clips and its end: see `decode_shard`."""
-        whole = self._side is None or any(name in self._whole for name in task.analyses)
+        whole = self._job.takes_whole(task.analyses)
         wanted = self._wanted if whole else None
         if self._cache is None:
             yield from self._decoded(task, attempt, pool, wanted)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pipeline.config import parse_config
+from pipeline.config import CacheConfig, parse_config
 from pipeline.engine.worker import AnalyzerGroup, Decoder, warm_up
 from pipeline.records import ClipPixels
 from pipeline.runner import make_job
@@ -71,3 +71,17 @@ def test_warming_up_leaves_no_trace(job):
         assert member.steps.drain() == {}
         assert member.notes == []
         assert member.batcher.size(360, 640) == 8
+
+
+def test_a_job_tells_who_is_given_whole_pictures(job, tmp_path):
+    frames, detector, embedder = job.by_fingerprint()
+    assert job.takes_whole((frames,))  # Without a cache nobody is given others.
+    cache = CacheConfig(height=96, folder=str(tmp_path))
+    config = job.config.model_copy(update={"cache": cache})
+    cached = make_job(config, str(tmp_path / "out"))
+    assert list(cached.by_fingerprint())[:2] == [frames, detector]
+    small = cached.analyses[2].fingerprint
+    assert small != embedder
+    assert cached.takes_whole((frames, detector, small))
+    assert not cached.takes_whole((frames, small))
+    assert not cached.takes_whole((frames,))
