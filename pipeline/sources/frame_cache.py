@@ -5,9 +5,9 @@
 KEY is that of a video's content, the sampling, the size and what decodes: any change of these is
 another key. START and STOP are sampled positions, those of a shard. Shards of another clip length
 are read from as many files as it takes. See `frame_file` for what a file is, and `storage.shelf`
-for how many of them there are.
+for how many of them there are, and `frame_filling` for which shards are kept.
 
-Kept is a shard of which every frame was decoded, all of one size. A file that is damaged is removed
+A file that is damaged is removed
 and its shard decoded as if it had never been. So is one whose first attempt failed, for whatever
 reason: no file can fail a shard twice.
 """
@@ -29,13 +29,8 @@ import numpy as np
 from pipeline.config import CacheConfig
 from pipeline.records import Clip, ClipPixels, Pixels, ShardEnd, ShardTask
 from pipeline.sources.files import check_unchanged
-from pipeline.sources.frame_file import (
-    About,
-    Damaged,
-    FrameFile,
-    FrameFileWriter,
-    file_bytes,
-)
+from pipeline.sources.frame_file import About, Damaged, FrameFile
+from pipeline.sources.frame_filling import Filling, name_of
 from pipeline.sources.scaling import scaling_identity
 from pipeline.storage.shelf import Coming, Shelf
 
@@ -74,7 +69,7 @@ class FrameCache:
         """
         folder = os.path.expanduser(config.folder) if config.folder else _user_cache()
         self._shelf = Shelf(folder, "frames", config.budget_bytes, "cache.folder")
-        self._budget_gb = config.budget_gb
+        self._budget_bytes = config.budget_bytes
         self._of = {
             **grid,
             "format": config.format,
@@ -109,7 +104,7 @@ class FrameCache:
         stop = task.base + len(task.sampled)
         there = covering(_ranges(self._shelf, key), task.base, stop) is not None
         keep = not (there or self._gave_up or task.quarantined)
-        filling = _Filling(self, key, of, task) if keep else None
+        filling = Filling(self, key, of, task) if keep else None
         try:
             for number, item in enumerate(decode()):
                 if filling is not None:
@@ -126,10 +121,12 @@ class FrameCache:
     def begin(self, key: str, name: str, size: int) -> Coming | None:
         """As `Shelf.begin`; what is in the way is said once."""
         coming = self._shelf.begin(key, name, size)
-        if coming is None:
+        # Of a shard that is too large by itself, the next may do.
+        if coming is None and size <= self._budget_bytes:
+            budget_gb = self._budget_bytes / 1e9
             self.give_up(
-                f"cache.budget_gb = {self._budget_gb:g}: is full, or its disk is, of frames in "
-                "use; what came later is not kept"
+                f"cache.budget_gb = {budget_gb:g}: is used up by what this run keeps and reads, or "
+                "its disk is full: what came later is not kept"
             )
         return coming
 
@@ -167,7 +164,7 @@ class _Kept:
         while chosen := covering(ranges, start, stop):
             files: list[tuple[FrameFile, str, Range]] = []
             for whole, part in chosen:
-                name = _name(*whole)
+                name = name_of(*whole)
                 file = shelf.open(key, name)
                 try:
                     found = FrameFile(file) if file is not None else None
@@ -224,84 +221,6 @@ class _Kept:
             file.close()
 
 
-class _Filling:
-    """A shard that is kept while it is decoded."""
-
-    def __init__(self, cache: FrameCache, key: str, of: dict[str, object], task: ShardTask) -> None:
-        self._cache = cache
-        self._key = key
-        self._of = of
-        self._task = task
-        self._next = task.base
-        self._coming: Coming | None = None
-        self._writer: FrameFileWriter | None = None
-        self._size: tuple[object, ...] = ()
-        self._ended = False
-
-    def add(self, item: ClipPixels | ShardEnd) -> None:
-        """The next of the shard. Never raises for what the disk does."""
-        if self._ended:
-            return
-        try:
-            if isinstance(item, ClipPixels):
-                self._clip(item)
-            else:
-                self._end(item)
-        except OSError as error:
-            self._cache.failed(error)
-            self.close()
-
-    def _clip(self, item: ClipPixels) -> None:
-        """Those frames of a window that no window before it had."""
-        stop = self._next
-        if len(item.positions):
-            stop = int(item.positions[-1]) + 1
-        new = int(np.searchsorted(item.positions, self._next))
-        expected = np.arange(self._next, stop)
-        if len(item.scaled) != 1 or not np.array_equal(item.positions[new:], expected):
-            self.close()
-            return
-        (pixels,) = item.scaled
-        if self._writer is None and not self._begin(pixels):
-            return
-        assert self._writer is not None
-        if _size(pixels) != self._size:
-            self.close()
-            return
-        self._writer.write(pixels.data[new:])
-        self._next = max(self._next, stop)
-
-    def _begin(self, pixels: Pixels) -> bool:
-        task = self._task
-        pts = task.index.pts[task.sampled]
-        about = About(self._of, task.base, pixels.displayed, task.sampled.tolist(), pts.tolist())
-        shape = (len(task.sampled), pixels.height, pixels.width, 3)
-        name = _name(task.base, task.base + len(task.sampled))
-        self._coming = self._cache.begin(self._key, name, file_bytes(shape, about))
-        if self._coming is None:
-            self.close()
-            return False
-        self._size = _size(pixels)
-        self._writer = FrameFileWriter(self._coming.file, shape, about)
-        return True
-
-    def _end(self, end: ShardEnd) -> None:
-        all_there = self._next == self._task.base + len(self._task.sampled)
-        if self._writer is not None and all_there and not (end.missing or end.missing_reason):
-            self._writer.finish()
-            coming, self._coming = self._coming, None
-            assert coming is not None
-            coming.publish()
-        self.close()
-
-    def close(self) -> None:
-        """What is not whole goes."""
-        self._ended = True
-        if self._coming is not None:
-            self._coming.drop()
-            self._coming = None
-
-
 def decoder_versions(backend: str) -> dict[str, object]:
     """What may give other pixels of the same file."""
     found: dict[str, object] = {"backend": backend, "machine": platform.machine()}
@@ -329,14 +248,6 @@ def _check(about: About, of: dict[str, object], whole: Range, part: Range, task:
     )
     if not same:
         raise Damaged("it is of other frames")
-
-
-def _size(pixels: Pixels) -> tuple[object, ...]:
-    return pixels.width, pixels.height, pixels.displayed
-
-
-def _name(start: int, stop: int) -> str:
-    return f"{start}-{stop}.npy"
 
 
 def _ranges(shelf: Shelf, key: str) -> list[Range]:
