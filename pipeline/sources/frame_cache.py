@@ -4,12 +4,11 @@
 
 KEY is that of a video's content, the sampling, the size and what decodes: any change of these is
 another key. START and STOP are sampled positions, those of a shard. Shards of another clip length
-are read from as many files as it takes. See `frame_file` for what a file is, and `storage.shelf`
-for how many of them there are, and `frame_filling` for which shards are kept.
+are read from as many files as it takes. See `frame_file` for what a file is, `frame_filling` for
+which shards are kept, and `storage.shelf` for how many files there are.
 
-A file that is damaged is removed
-and its shard decoded as if it had never been. So is one whose first attempt failed, for whatever
-reason: no file can fail a shard twice.
+A file that is damaged is removed and its shard decoded as if it had never been. So is a shard whose
+first attempt failed, for whatever reason: no file can fail one twice.
 """
 
 from __future__ import annotations
