@@ -36,6 +36,12 @@ for index in rng.integers(0, frames, accesses):
     assert frame.embedding is not None and frame.embedding[0] == np.float32(index)
 print(json.dumps([float(1000 * np.quantile(times, q)) for q in (0.5, 0.95, 1)]))
 """
+_NOTHING = """
+import sys
+from pipeline import Ledger
+Ledger(sys.argv[1]).analyses()
+print(sys.argv[2])
+"""
 _EMBEDDINGS = """
 import sys
 from pipeline import Ledger
@@ -74,8 +80,13 @@ def report(name: str, output: Path, frames: int) -> None:
     header = ("Ledger.frame, warm: median ms", "95 %", "worst", "peak MiB")
     table(title, header, [(*quantiles, f"{access.peak_bytes / 2**20:,.0f}")])
     rows = []
-    for what, program in (("embeddings", _EMBEDDINGS), ("frames joined", _JOINED)):
-        cost = timed([*python, program, str(output)])
+    programs = {
+        "nothing: the Ledger is open": _NOTHING,
+        "embeddings": _EMBEDDINGS,
+        "frames joined": _JOINED,
+    }
+    for what, program in programs.items():
+        cost = timed([*python, program, str(output), str(frames)])
         assert int(cost.stdout) == frames, cost.stdout
         rows.append((what, f"{cost.seconds:.1f}", f"{cost.peak_bytes / 2**20:,.0f}"))
     table(f"Streaming all of it, {name}", ("what", "s", "peak MiB"), rows)

@@ -7,6 +7,7 @@ video, two comparisons over all files leave a few, and only those become fragmen
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property, reduce
 from operator import and_
 from typing import TYPE_CHECKING
@@ -15,15 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from pipeline.ledger.lookup import Footers, find_rows, may_have
 from pipeline.ledger.schema import TABLES, plain
 
 if TYPE_CHECKING:
     import pyarrow.fs as pa_fs
     from deltalake import DeltaTable
-
-
-_KEPT_FILES = 32
-"""Files of a table whose footers are kept: those that lookups have opened last."""
 
 
 class Files:
@@ -46,7 +44,7 @@ class Files:
         self._spec = TABLES[table]
         self._filesystem = filesystem
         self._listed = pa.table(snapshot.get_add_actions(flatten=True)).combine_chunks()
-        self._kept: dict[str, ds.Fragment] = before._kept if before is not None else {}
+        self._footers: Footers = before._footers if before is not None else Footers()
 
     def __len__(self) -> int:
         return len(self._listed)
@@ -56,6 +54,21 @@ class Files:
         """Their names below the table."""
         return self._listed.column("path").to_pylist()
 
+    @property
+    def row_count(self) -> int:
+        """Rows of all files together."""
+        return int(pc.sum(self._listed.column("num_records")).as_py() or 0)
+
+    def floor(self, column: str, rows: int) -> pa.Scalar | None:
+        """The largest value known that at least so many rows are not below; None: none is known."""
+        if f"min.{column}" not in self._listed.column_names:
+            return None
+        listed = self._listed.select(["num_records", f"min.{column}"]).drop_null()
+        listed = listed.sort_by([(f"min.{column}", "descending")])
+        held = pc.cumulative_sum(listed.column("num_records"))
+        enough = pc.indices_nonzero(pc.greater_equal(held, rows))
+        return listed.column(f"min.{column}")[enough[0].as_py()] if len(enough) else None
+
     @cached_property
     def all(self) -> ds.FileSystemDataset:
         """All files, each with its statistics, for filters of any kind. See `scan` to read it."""
@@ -63,27 +76,29 @@ class Files:
 
     def having(self, **values: str | int) -> ds.FileSystemDataset:
         """The files that can have rows with all these values, by column; all without any."""
+        return self._dataset(self._listed_with(values), ())
+
+    def rows(self, partitions: Sequence[str] | None = None, **values: str | int) -> pa.Table:
+        """All rows with these values, by column, of some partitions (None: all of them)."""
+        listed = self._listed_with(values)
+        (name,) = self._spec.partition_by or ("",)
+        if partitions is not None:
+            mine = pa.array(partitions, pa.string())
+            listed = listed.filter(pc.is_in(listed.column(f"partition.{name}"), mine))
+        paths = listed.column("path").to_pylist()
+        of = listed.column(f"partition.{name}").to_pylist() if name else [None] * len(paths)
+        files = [(path, {name: value}) for path, value in zip(paths, of, strict=True)]
+        return find_rows(self._filesystem, self._footers, files, values, plain(self._spec.name))
+
+    def _listed_with(self, values: Mapping[str, str | int]) -> pa.Table:
         listed = self._listed
         for name, value in values.items():
             if name in self._spec.partition_by:
                 listed = listed.filter(pc.equal(listed.column(f"partition.{name}"), value))
             elif f"min.{name}" in listed.column_names:
                 low, high = listed.column(f"min.{name}"), listed.column(f"max.{name}")
-                inside = pc.and_kleene(pc.less_equal(low, value), pc.greater_equal(high, value))
-                # Without statistics nothing is known of a file.
-                listed = listed.filter(pc.fill_null(inside, True))
-        if len(listed) > _KEPT_FILES:
-            return self._dataset(listed, ())
-        return self._again(self._dataset(listed, ()))
-
-    def _again(self, few: ds.FileSystemDataset) -> ds.FileSystemDataset:
-        """The same files, each with its footer where that has been read before: of one with many
-        row groups it takes longer to parse than the rows that are asked for."""
-        fragments = [self._kept.get(one.path, one) for one in few.get_fragments()]
-        self._kept.update((one.path, one) for one in fragments)
-        while len(self._kept) > _KEPT_FILES:
-            self._kept.pop(next(iter(self._kept)))
-        return ds.FileSystemDataset(fragments, few.schema, few.format, self._filesystem)
+                listed = listed.filter(may_have(low, high, value))
+        return listed
 
     def _dataset(self, listed: pa.Table, known_by: tuple[str, ...]) -> ds.FileSystemDataset:
         kind = ds.ParquetFileFormat()

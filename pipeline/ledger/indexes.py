@@ -6,13 +6,11 @@ from fractions import Fraction
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from pipeline.ledger.files import Files
 from pipeline.ledger.keys import KEY, SortedKeys, key_of, keys_of, order_of
-from pipeline.ledger.scan import read_few
 from pipeline.ledger.schema import plain
 from pipeline.ledger.store import Store
 from pipeline.records import VideoIndex
@@ -81,7 +79,7 @@ def _int64s(value: pa.ListScalar) -> np.ndarray:
 
 def read_index(files: Files, video_id: str) -> VideoIndex | None:
     """The index of one video out of the `indexes` files, without reading more than those rows."""
-    rows = read_few(files.having(video_id=video_id), pc.field("video_id") == video_id)
+    rows = files.rows(video_id=video_id)
     return index_of(rows) if rows.num_rows else None
 
 

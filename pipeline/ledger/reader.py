@@ -32,7 +32,7 @@ from pipeline.ledger.hints import no_frame, no_video
 from pipeline.ledger.history import open_store
 from pipeline.ledger.indexes import read_index
 from pipeline.ledger.keys import keys_of
-from pipeline.ledger.scan import View, read_few, read_table
+from pipeline.ledger.scan import View, read_table
 from pipeline.ledger.schema import DATA_TABLES, TABLES
 from pipeline.ledger.store import Store
 from pipeline.records import VideoIndex
@@ -122,13 +122,15 @@ class Ledger:
         analysis: str | None = None,
         *,
         current: bool = True,
+        superseded: bool = False,
     ) -> View:
-        """The rows that `table` would read, as of now, to be read later or elsewhere."""
+        """The rows that `table` would read, as of now, to be read later or elsewhere; with
+        `superseded` those of superseded contents too."""
         rows = View(self.dataset(name)).also(filter)
         prints, old = self.scope(name, analysis, current=current)
         if prints is not None:
             rows = rows.also(pc.field("analysis").isin(pa.array(prints, pa.string())))
-        return rows.also(~pc.field("video_id").isin(old)) if old else rows
+        return rows.also(~pc.field("video_id").isin(old)) if old and not superseded else rows
 
     def scope(
         self, name: str, analysis: str | None = None, *, current: bool = True
@@ -178,6 +180,14 @@ class Ledger:
         newest = latest_rows(keys_of(rows.column("uri")), rows.column("recorded_at"))
         return rows.take(pa.array(newest)).sort_by("uri")
 
+    def latest(self, name: str, rows: int, columns: Sequence[str]) -> tuple[pa.Table, int]:
+        """The rows of `videos`, `failures` or `runs` that were recorded last, the latest first, and
+        how many rows there are in all. Older files are not read."""
+        from pipeline.ledger.latest import read_latest
+
+        files = self._files(name)
+        return read_latest(files, rows, columns), files.row_count
+
     def analyses(self) -> list[RecordedAnalysis]:
         """Every analysis of the output, the oldest first."""
         return analyses_in(self._snapshot(table) for table in DATA_TABLES)
@@ -209,7 +219,10 @@ class Ledger:
         columns: Sequence[str] | None = None,
         analysis: str | None = None,
     ) -> pa.Table:
-        """Rows of a table by video, frames, time, class and score, in the table's order."""
+        """Rows of a table by video, frames, time, class and score, in the table's order.
+
+        They are of current contents, but for a video that is named by its id: that is a content.
+        """
         from pipeline.results.select import select
 
         return select(self, name, where, self._columns(name, columns), analysis)
@@ -270,9 +283,7 @@ class Ledger:
         fingerprints = chosen_analyses(self.analyses(), analysis, self.output)
         rows = self._rows_of(video_id, index, "frames", fingerprints["frames"])
         if not rows.num_rows:
-            few = self._files("frames").having(video_id=video_id)
-            wanted = self._of_video(video_id, fingerprints["frames"])
-            there = read_table(few, ["frame_index"], wanted).column("frame_index").to_numpy()
+            there = self._frames_of(video_id, fingerprints["frames"])
             raise UsageError(f"{self.output}: {no_frame(video, index, there)}")
         boxes = self._rows_of(video_id, index, "detections", fingerprints["detections"])
         vectors = self._rows_of(video_id, index, "embeddings", fingerprints["embeddings"])
@@ -287,25 +298,24 @@ class Ledger:
             embedding=embedding,
         )
 
-    def frame_filter(self, video_id: str, index: int, fingerprints: list[str]) -> pc.Expression:
-        """What finds one frame: partition, then min and max of files, then of row groups."""
-        return self._of_video(video_id, fingerprints) & (pc.field("frame_index") == index)
-
-    def _of_video(self, video_id: str, fingerprints: list[str]) -> pc.Expression:
-        # Typed, for a table that no analysis writes to: an empty list has no type.
-        chosen = pa.array(fingerprints, pa.string())
-        return pc.field("analysis").isin(chosen) & (pc.field("video_id") == video_id)
-
     def _rows_of(self, video_id: str, index: int, table: str, prints: list[str]) -> pa.Table:
         # `analyses` has looked at the data tables a moment ago.
-        few = self._files(table, now=False).having(video_id=video_id, frame_index=index)
-        return read_few(few, self.frame_filter(video_id, index, prints))
+        files = self._files(table, now=False)
+        return files.rows(prints, video_id=video_id, frame_index=index)
+
+    def _frames_of(self, video_id: str, prints: list[str]) -> np.ndarray:
+        """int64: the frames that were sampled of a video, in no order."""
+        # Typed, for a table that no analysis writes to: an empty list has no type.
+        wanted = pc.field("analysis").isin(pa.array(prints, pa.string()))
+        wanted &= pc.field("video_id") == video_id
+        few = self._files("frames").having(video_id=video_id)
+        return read_table(few, ["frame_index"], wanted).column("frame_index").to_numpy()
 
     def video_id(self, video: str) -> str:
         """The content of a video, by uri (its newest) or video_id. Raises UsageError where there is
         none."""
         videos = self._files("videos")
-        by_uri = read_table(videos.having(uri=video), None, pc.field("uri") == video)
+        by_uri = videos.rows(uri=video)
         if by_uri.num_rows:
             latest = by_uri.sort_by("recorded_at").to_pylist()[-1]
             if latest["video_id"] is None:
@@ -313,9 +323,7 @@ class Ledger:
                     f"{self.output}: video {video} could not be read: {latest['reason']}"
                 )
             return latest["video_id"]
-        named = pc.field("video_id") == video
-        by_id = read_table(videos.having(video_id=video), ["video_id"], named)
-        if by_id.num_rows or self._in_work(video):
+        if videos.rows(video_id=video).num_rows or self._in_work(video):
             return video
         uris = read_table(self.dataset("videos"), ["uri"]).column("uri").unique()
         raise UsageError(f"{self.output}: {no_video(video, uris)}")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.fs as pa_fs
 
 
 @dataclass(frozen=True)
@@ -72,34 +73,18 @@ def read_batches(
     """As `read_table`, in bounded memory: a few row groups of one file at a time."""
     names = list(columns) if columns is not None else dataset.schema.names
     plain, rewritten = _split(dataset, wanted)
+    # Ahead of time a file is read as a whole, which on a store saves requests.
+    whole = ds.ParquetFragmentScanOptions(pre_buffer=_is_remote(plain))
     yield from plain.to_batches(
         columns=names,
         filter=wanted,
         batch_size=batch_rows,
         batch_readahead=2,
         fragment_readahead=1,
+        fragment_scan_options=whole,
     )
     for file in rewritten:
         yield from _filtered(file, names, wanted, batch_rows)
-
-
-def read_few(dataset: ds.Dataset, wanted: pc.Expression) -> pa.Table:
-    """As `read_table`, for the few rows of one video or frame among many files.
-
-    Arrow reads all columns of the row groups that may match. Where those are many, the columns of
-    the filter alone tell first which files have the rows, so that no vector is read for nothing.
-    """
-    files = dataset.files if isinstance(dataset, ds.FileSystemDataset) else ()
-    if len(files) > _FEW_FILES:
-        plain, rewritten = _split(dataset, wanted)
-        named = plain.to_table(columns=["__filename"], filter=wanted)
-        hits = set(named.column("__filename").unique().to_pylist())
-        hits |= {path for one in rewritten for path in one.files}
-        dataset = _of(dataset, [f for f in dataset.get_fragments() if f.path in hits])
-    return read_table(dataset, None, wanted)
-
-
-_FEW_FILES = 8
 
 
 def _split(
@@ -113,6 +98,11 @@ def _split(
     for fragment in dataset.get_fragments(filter=wanted):
         (rewritten if _has_views(fragment.physical_schema) else plain).append(fragment)
     return _of(dataset, plain), [_of(dataset, [fragment]) for fragment in rewritten]
+
+
+def _is_remote(dataset: ds.Dataset) -> bool:
+    files = getattr(dataset, "filesystem", None)
+    return isinstance(files, pa_fs.PyFileSystem)
 
 
 def _of(dataset: ds.Dataset, fragments: list[ds.Fragment]) -> ds.FileSystemDataset:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pipeline.ledger.scan import View
 
 CUT_FRAMES = 4096
-"""Frames read at once: two row groups of `embeddings`, 8 MiB where they have 512 dimensions."""
+"""Frames read at once: eight row groups of `embeddings`, 8 MiB where they have 512 dimensions."""
 _BITS = 40
 """Of a key that hold the frame index; the rest number the videos of one cut."""
 
@@ -93,9 +93,11 @@ def join(
     ids = video_ids(ledger, where.video)
     shards = _shards(ledger, ids, where)
     # In the reverse order of commits: what a table names, those opened after it have.
-    vectors = ledger.view("embeddings") if embeddings else None
-    detections = ledger.view("detections") if boxes or where.about_boxes else None
-    frames = ledger.view("frames")
+    named = ids is not None
+    vectors = ledger.view("embeddings", superseded=named) if embeddings else None
+    wanted = boxes or where.about_boxes
+    detections = ledger.view("detections", superseded=named) if wanted else None
+    frames = ledger.view("frames", superseded=named)
     return Joined(frames, detections, vectors, where, ids, cuts_of(shards, cut_frames))
 
 
@@ -104,7 +106,7 @@ def _shards(ledger: Ledger, ids: list[str] | None, where: Where) -> list[tuple[s
     wanted = pc.field("video_id").isin(pa.array(ids, pa.string())) if ids is not None else None
     kinds = [a.fingerprint for a in ledger.analyses() if a.table == "frames"]
     columns = ["video_id", "first_frame", "last_frame", "frames", "analysis"]
-    rows = ledger.table("shards", columns, wanted)
+    rows = ledger.view("shards", wanted, superseded=ids is not None).table(columns)
     rows = rows.filter(pc.is_in(rows.column("analysis"), pa.array(kinds, pa.string())))
     start, stop = where.frames or (0, None)
     rows = rows.filter(pc.field("last_frame") >= start)

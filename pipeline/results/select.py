@@ -30,7 +30,7 @@ def select(
     parts = [where.of_frames(), where.of_boxes()]
     if ids is not None:
         parts.append(pc.field("video_id").isin(pa.array(ids, pa.string())))
-    rows = ledger.view(name, analysis=analysis)
+    rows = ledger.view(name, analysis=analysis, superseded=ids is not None)
     _check(ledger, name, where, rows.dataset.schema.names)
     rows = rows.also(every([part for part in parts if part is not None]))
     order = [(column, "ascending") for column in TABLES[name].sort_by]

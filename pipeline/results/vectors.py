@@ -1,6 +1,6 @@
 """The embeddings of one analysis, streamed row group by row group on all cores.
 
-Memory is bounded by threads times a row group (2,048 vectors: 4 MiB of 512 floats), however many
+Memory is bounded by threads times a row group (512 vectors: 1 MiB of 512 floats), however many
 rows there are. A list column's values are one flat buffer, so a row group is a matrix as it is.
 """
 

@@ -26,7 +26,8 @@ class Where:
     """
 
     video: str | tuple[str, ...] | None = None
-    """uri, the last part of one, video_id, or a glob over uris or last parts: `cam-1*.mp4`."""
+    """uri, the last part of one, video_id, or a glob over uris or last parts: `cam-1*.mp4`. A name
+    is that of the newest content; an id may be that of one which no file has any more."""
     frames: tuple[int, int | None] | None = None
     """[start, stop) of frame indices; to the end where stop is None."""
     seconds: tuple[float, float | None] | None = None

@@ -11,11 +11,11 @@ import pytest
 from deltalake import DeltaTable
 
 from benchmarks import books_making as made
-from benchmarks.books_rows import BOXES, FRAMES, STRIDE, name_of, video_id_of
+from benchmarks.books_rows import BOXES, name_of, video_id_of
 from pipeline.ledger.books import Books
 from pipeline.ledger.delta import Appender, create_tables
 from pipeline.ledger.reader import Ledger
-from pipeline.ledger.scan import read_few, read_table
+from pipeline.ledger.scan import read_table
 from pipeline.ledger.schema import DATA_TABLES, plain
 from pipeline.ledger.status import status
 from pipeline.ledger.store import Store
@@ -95,16 +95,6 @@ def test_a_lookup_opens_the_files_of_its_video_only(tmp_path) -> None:
     assert ledger.index(video_id(names[5])).frame_count == 50
     with pytest.raises(FileNotFoundError):
         ledger.frame(f"/videos/{names[6]}.mp4", 10)
-
-
-def test_few_rows_of_many_files_are_the_same_rows(root: Path) -> None:
-    store = Store(str(root / f"out-{MANY}"))
-    wanted = pc.field("video_id") == video_id_of(1234)
-    files = store.files("frames", store.open("frames"))
-    dataset = files.having(video_id=video_id_of(1234))
-    few = read_few(dataset, wanted).sort_by("frame_index")
-    assert few.column("frame_index").to_pylist() == list(range(0, FRAMES, STRIDE))
-    assert few == read_table(files.all, None, wanted).sort_by("frame_index")
 
 
 def test_files_are_left_out_by_their_statistics_only(tmp_path) -> None:

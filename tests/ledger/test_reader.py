@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pyarrow.compute as pc
 import pytest
@@ -139,35 +137,6 @@ def test_status_counts(output: str) -> None:
     assert found.failures == 1
     assert found.files >= 5
     assert found.size_bytes > 1000
-
-
-def test_one_frame_is_found_by_skipping(tmp_path, monkeypatch) -> None:
-    """Of 8 files with 4 row groups each, one row group of one file is read."""
-    from dataclasses import replace
-
-    from pipeline.ledger import delta
-
-    spec = replace(TABLES["embeddings"], row_group_rows=32)
-    monkeypatch.setitem(delta.TABLES, "embeddings", spec)
-    output = str(tmp_path / "o")
-    names = sorted((f"v{i}" for i in range(8)), key=video_id)
-    for name in names:  # ids ascend: files do not overlap
-        with open_writer(output) as writer:
-            write_video(writer, name, frames=256)
-    ledger = Ledger(output)
-    dataset = ledger.dataset("embeddings")
-    wanted = ledger.frame_filter(video_id(names[3]), 100, [EMBEDDER.fingerprint])
-    assert len(list(dataset.get_fragments())) == 8
-    fragments = list(dataset.get_fragments(filter=wanted))
-    assert len(fragments) == 1
-    assert fragments[0].count_rows() == 128
-    assert fragments[0].metadata.num_row_groups == 4
-    assert len(fragments[0].subset(wanted, schema=dataset.schema).row_groups) == 1
-    started = time.perf_counter()
-    frame = ledger.frame(f"/videos/{names[3]}.mp4", 100)
-    assert time.perf_counter() - started < 0.5
-    assert frame.embedding is not None
-    assert frame.embedding[0] == 100
 
 
 def test_duckdb_reads_the_files_of_the_log(output: str) -> None:
