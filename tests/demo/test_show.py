@@ -1,20 +1,77 @@
-"""`frameledger demo` as a user runs it, and that it can fail."""
+"""`frameledger demo` as a user runs it, what the README does with it next, and that it can fail."""
 
+from __future__ import annotations
+
+import io
+import re
+import shlex
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import av
 import pytest
 
+from pipeline.cli import invoke
 from pipeline.demo.corpus import make_corpus
+from pipeline.demo.pattern import read_index
 from pipeline.demo.show import attribute, demo, demo_config
 from pipeline.errors import UsageError
 from pipeline.ledger.reader import Ledger
 from pipeline.runner import run
 
+ROOT = Path(__file__).parents[2]
 
-def test_the_demo_reaches_its_targets(tmp_path, capsys):
-    assert demo(str(tmp_path / "out"), [], "local") == 0
-    printed = capsys.readouterr().out
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> tuple[Path, str]:
+    """A folder in which `demo-output` is what `make demo` makes, and what that printed."""
+    folder, printed = tmp_path_factory.mktemp("demo"), io.StringIO()
+    with redirect_stdout(printed):
+        assert demo(str(folder / "demo-output"), [], "local") == 0
+    return folder, printed.getvalue()
+
+
+def test_the_demo_reaches_its_targets(made):
+    _, printed = made
     assert "frame attribution 100%: 702 of 702" in printed
     assert "audit             sound" in printed
     assert "'two blue squares'" in printed
+
+
+def test_the_readme_goes_from_the_demo_to_a_clip_and_a_query(made, monkeypatch, capsys):
+    folder, _ = made
+    monkeypatch.chdir(folder)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.split("\n## From the demo to a clip and a query\n")[1].split("\n## ")[0]
+    (block,) = re.findall(r"^```sh\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    demo_line, activate, *lines = block.splitlines()
+    assert (demo_line, activate) == ("make demo", ". .venv/bin/activate")
+    assert "frameledger demo --output demo-output\n" in (ROOT / "Makefile").read_text()
+    printed = {}
+    for line in lines:
+        program, command, *arguments = shlex.split(line)
+        assert program == "frameledger"
+        assert invoke([command, *arguments]) == (0, ""), line
+        printed[command] = capsys.readouterr().out
+    assert list(printed) == ["search", "show", "render", "sql"]
+    assert len(printed["search"].splitlines()) == 1 + 3
+    ledger = Ledger("demo-output/tables")
+    video = str(folder / "demo-output" / "videos" / "b-frames.mp4")
+    index = ledger.index(video)
+    pictures = {path.name: path.stat().st_size for path in folder.glob("*.png")}
+    assert set(pictures) == {"found.png", "frame.png"}
+    seconds = index.pts_seconds(index.pts)
+    wanted = [at for at, time_s in enumerate(seconds) if 1 <= time_s < 3]
+    with av.open("clip.mp4") as clip:
+        shown = [read_index(frame.to_ndarray(format="rgb24")) for frame in clip.decode(video=0)]
+    assert shown == wanted
+    rows = ledger.table("detections").to_pylist()
+    circles = [r for r in rows if r["class_name"] == "red circle" and r["score"] > 0.8]
+    found = {line.split()[0]: line.split()[1:] for line in printed["sql"].splitlines()[2:-1]}
+    mine = [row["frame_index"] for row in circles if row["video_id"] == index.video_id]
+    assert sum(int(boxes) for _, boxes in found.values()) == len(circles) > 0
+    if mine:
+        assert found[video] == [str(max(mine)), str(len(mine))]
 
 
 def test_a_frame_at_another_place_lowers_the_attribution(tmp_path):
