@@ -10,6 +10,7 @@ GET /api/failures?offset=&limit=
 GET /api/videos/ID                       one video; and of it
 GET /api/videos/ID/index                 pts of every frame
 GET /api/videos/ID/boxes?start=&stop=    boxes of the frames [start, stop)
+GET /api/videos/ID/masks?start=&stop=    masks of their boxes
 GET /api/videos/ID/timeline?parts=
 GET /api/videos/ID/frames/N.png          the exact picture of a frame
 GET /api/videos/ID/frames/N.jpg?width=   a smaller one
@@ -43,7 +44,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from pipeline.serve import media
-from pipeline.serve.queries import MOST_FRAMES, Queries
+from pipeline.serve.queries import MOST_FRAMES, MOST_MASKED, Queries
 from pipeline.serve.refusal import Refusal
 from pipeline.serve.security import Guard
 
@@ -107,6 +108,7 @@ class Routes:
             Route(one, self.video),
             Route(one + "/index", self.index),
             Route(one + "/boxes", self.boxes),
+            Route(one + "/masks", self.masks),
             Route(one + "/timeline", self.timeline),
             Route(one + "/frames/{frame}.png", self.picture),
             Route(one + "/frames/{frame}.jpg", self.thumbnail),
@@ -163,11 +165,10 @@ class Routes:
         return JSONResponse(self._queries.index(_id(request)))
 
     def boxes(self, request: Request) -> Response:
-        start = _number(request, "start", 0, 0, 10**12)
-        stop = _number(request, "stop", start + MOST_FRAMES, 0, 10**12)
-        if not start < stop <= start + MOST_FRAMES:
-            raise Refusal(400, f"stop: from 1 to {MOST_FRAMES} frames behind start")
-        return JSONResponse(self._queries.boxes(_id(request), start, stop))
+        return JSONResponse(self._queries.boxes(_id(request), *_frames(request, MOST_FRAMES)))
+
+    def masks(self, request: Request) -> Response:
+        return JSONResponse(self._queries.masks(_id(request), *_frames(request, MOST_MASKED)))
 
     def timeline(self, request: Request) -> Response:
         parts = _number(request, "parts", 160, 1, 1000)
@@ -241,6 +242,14 @@ def _number(request: Request, name: str, otherwise: int, least: int, most: int) 
     if not re.fullmatch("[0-9]{1,15}", text) or not least <= int(text) <= most:
         raise Refusal(400, f"{name}: a whole number from {least} to {most}")
     return int(text)
+
+
+def _frames(request: Request, most: int) -> tuple[int, int]:
+    start = _number(request, "start", 0, 0, 10**12)
+    stop = _number(request, "stop", start + most, 0, 10**12)
+    if not start < stop <= start + most:
+        raise Refusal(400, f"stop: from 1 to {most} frames behind start")
+    return start, stop
 
 
 def _share(text: str) -> float:

@@ -24,6 +24,8 @@ from pipeline.serve.refusal import Refusal
 
 MOST_FRAMES = 4096
 """Frames whose boxes are given at once."""
+MOST_MASKED = 64
+"""The same of masks: some hundred bytes for each box."""
 _GLOB = "*?["
 _BOX = ("frame_index", "x1", "y1", "x2", "y2", "score", "class_id")
 
@@ -86,7 +88,7 @@ class Queries:
         """Failures, the latest first."""
         columns = ["video_id", "uri", "stage", "reason", "first_frame", "last_frame"]
         columns += ["attempts", "run_id", "recorded_at"]
-        rows = self.ledger.table("failures", columns).sort_by([("recorded_at", "descending")])
+        rows, total = self.ledger.latest("failures", offset + limit, columns)
         found = []
         for row in rows.slice(offset, limit).to_pylist():
             here = row["video_id"] is not None and self.catalog.row(row["video_id"]) is not None
@@ -94,7 +96,7 @@ class Queries:
             row["reason"] = self.catalog.told(row["reason"])
             row["recorded_at"] = row["recorded_at"].isoformat(timespec="seconds")
             found.append(row | {"video_id": row["video_id"] if here else None})
-        return {"total": rows.num_rows, "failures": found}
+        return {"total": total, "failures": found}
 
     # -- one video --------------------------------------------------------------------
 
@@ -168,6 +170,23 @@ class Queries:
         return {
             "sampled": np.sort(looked.column("frame_index").to_numpy()).tolist(),
             "boxes": [list(box) for box in zip(*columns, strict=True)],
+            "classes": [_class(i, name) for i, name in sorted(names.items())],
+        }
+
+    def masks(self, video_id: str, start: int, stop: int) -> dict[str, Any]:
+        """Masks of the frames of [start, stop), as COCO's compressed run lengths."""
+        self._row(video_id)
+        frame = pc.field("frame_index")
+        wanted = (pc.field("video_id") == video_id) & (frame >= start) & (frame < stop)
+        columns = ["frame_index", "class_id", "class_name", "score", "mask"]
+        rows = self.ledger.table("detections", columns, wanted & pc.field("mask").is_valid())
+        rows = rows.sort_by([("frame_index", "ascending"), ("score", "ascending")]).to_pylist()
+        names = {row["class_id"]: row["class_name"] for row in rows}
+        return {
+            "masks": [
+                [row["frame_index"], row["class_id"], row["mask"]["size"], row["mask"]["counts"]]
+                for row in rows
+            ],
             "classes": [_class(i, name) for i, name in sorted(names.items())],
         }
 

@@ -173,3 +173,12 @@ def test_superseded_rows_are_not_joined(tmp_path) -> None:
     ledger = Ledger(output)
     assert {frame.video_id for frame in ledger.frames()} == {video_id("a2")}
     assert {f.video_id for f in ledger.frames(Where(video="a.mp4"))} == {video_id("a2")}
+    # An id is that of a content, whose rows stay true of it.
+    old = Where(video=video_id("a"))
+    frames = list(ledger.frames(old))
+    assert len(frames) == 25
+    assert {frame.video_id for frame in frames} == {video_id("a")}
+    for name in ("frames", "detections", "embeddings"):
+        rows = ledger.table(name, current=False).to_pylist()
+        mine = [row for row in rows if row["video_id"] == video_id("a")]
+        assert ledger.select(name, old).to_pylist() == mine

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 from pipeline.config import parse_config
 from pipeline.demo.video import variable_pts, write_video
 from pipeline.demo.world import World
 from pipeline.ledger.reader import Ledger
 from pipeline.runner import run
+from tests.serve.clients import client_of
 from tests.videos import make
 
 COUNT = 60
@@ -60,3 +62,13 @@ def corpus(tmp_path_factory) -> Corpus:
     rows = Ledger(folder / "out").videos().to_pylist()
     ids = {Path(row["uri"]).name: row["video_id"] for row in rows if row["video_id"]}
     return Corpus(folder / "out", videos, ids)
+
+
+@pytest.fixture(scope="session")
+def client(corpus: Corpus) -> TestClient:
+    return client_of(corpus.output)
+
+
+@pytest.fixture(scope="session")
+def world(corpus: Corpus) -> str:
+    return corpus.ids["world.mp4"]

@@ -11,8 +11,9 @@ import pytest
 from pipeline.demo.pattern import read_index
 from pipeline.results.colors import class_color
 from pipeline.results.draw import draw_box, scaled_box
-from tests.results.chromium import chromium_page, picture_of, require_chromium
+from tests.results.chromium import chromium_page, require_chromium
 from tests.serve.conftest import COUNT, STRIDE, Corpus
+from tests.serve.screen import screen, wait_for
 from tests.serve.served import served
 
 LINE = 2
@@ -46,18 +47,6 @@ def page(browser, address) -> Iterator[object]:
     browser.goto("about:blank")
     yield browser
     assert browser.errors == []
-
-
-def wait_for(page, frame: int, source: str = "picture") -> None:
-    page.wait_for_selector(f".player[data-frame='{frame}'][data-source='{source}']")
-
-
-def screen(page) -> np.ndarray:
-    """What is seen of the video with its boxes, RGB."""
-    at = page.locator("#boxes").bounding_box()
-    seen = picture_of(page.screenshot())
-    left, top = round(at["x"]), round(at["y"])
-    return seen[top : top + round(at["height"]), left : left + round(at["width"])]
 
 
 def outlines(corpus: Corpus, video_id: str, frame: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -30,6 +30,7 @@ export const api = {
   video: (id) => json(of(id)),
   index: (id) => json(`${of(id)}/index`),
   boxes: (id, start, stop) => json(`${of(id)}/boxes`, { start, stop }),
+  masks: (id, start, stop) => json(`${of(id)}/masks`, { start, stop }),
   timeline: (id, parts) => json(`${of(id)}/timeline`, { parts }),
   picture: async (id, frame, signal) => {
     const answer = await asked(`${of(id)}/frames/${frame}.png`, {}, { signal });

@@ -1,6 +1,7 @@
 // The boxes of a video, fetched a stretch of frames at a time, and drawn on a canvas.
 
 import { api } from './api.js';
+import { drawMasks } from './masks.js';
 
 const STRETCH = 2048;
 const LOOK_BACK = 2;
@@ -64,9 +65,10 @@ function lastUpTo(sorted, value) {
 }
 
 // An outline lies inside its box: its outer edge is where the table says, to the pixel.
-export function drawBoxes(canvas, size, boxes, { labels, held, focus }) {
+export function drawBoxes(canvas, size, boxes, masks, { labels, held, focus }) {
   const context = canvas.getContext('2d');
   context.clearRect(0, 0, canvas.width, canvas.height);
+  drawMasks(canvas, masks);
   const [across, down] = [canvas.width / size.width, canvas.height / size.height];
   const ratio = window.devicePixelRatio || 1;
   const line = Math.max(2, Math.round(2 * ratio));

@@ -3,6 +3,7 @@
 import { api, pictureUrl, videoLink } from './api.js';
 import { Boxes, drawBoxes } from './boxes.js';
 import { chip, clock, count, h, notice, plural, svg } from './dom.js';
+import { Masks } from './masks.js';
 import { Stage } from './stage.js';
 import { TimelineView } from './timeline.js';
 import { Times } from './times.js';
@@ -32,11 +33,12 @@ class Player {
     const number = (name) => (/^\d+$/.test(query.get(name) ?? '') ? Number(query.get(name)) : null);
     this.first = number('frame') ?? 0;
     this.moment = number('from') === null ? null : [number('from'), number('to') ?? number('from')];
-    this.options = { boxes: true, labels: true, hold: true, exact: true };
+    this.options = { boxes: true, masks: true, labels: true, hold: true, exact: true };
     this.hiddenClasses = new Set();
     this.focus = null;
     this.note = h('p', { class: 'notice warn', hidden: true, role: 'status' });
     this.boxes = new Boxes(meta.video_id, times.count, () => this.redraw());
+    this.masks = new Masks(meta.video_id, () => this.redraw());
     this.stage = new Stage(meta, times, {
       onFrame: (frame, source) => this.onFrame(frame, source),
       onNote: (text, lasting) => this.say(text, lasting),
@@ -124,6 +126,7 @@ class Player {
       End: () => this.stage.seek(this.times.count - 1),
       ' ': () => !event.target.closest('button, input') && (this.stage.toggle(), true),
       b: () => this.set('boxes', !this.options.boxes),
+      m: () => this.set('masks', !this.options.masks),
       e: () => this.set('exact', !this.options.exact),
     };
     const act = acts[event.key];
@@ -151,12 +154,12 @@ class Player {
         this.sampled, this.list),
       h('div', { class: 'panel' },
         h('h2', {}, 'Show'),
-        check('boxes', 'Boxes'), check('labels', 'Labels'),
+        check('boxes', 'Boxes'), check('masks', 'Masks'), check('labels', 'Labels'),
         check('hold', 'Hold boxes between sampled frames, dashed'),
         check('exact', 'Exact picture when it stands still')),
       h('p', { class: 'keys soft small' },
         h('kbd', {}, '←'), h('kbd', {}, '→'), ' a frame, with shift ten; ',
-        h('kbd', {}, 'space'), ' plays; ', h('kbd', {}, 'b'), ' boxes; ',
+        h('kbd', {}, 'space'), ' plays; ', h('kbd', {}, 'b'), ' boxes; ', h('kbd', {}, 'm'), ' masks; ',
         h('kbd', {}, 'e'), ' exact picture; ', h('kbd', {}, '/'), ' search'));
   }
 
@@ -193,10 +196,13 @@ class Player {
     const held = found !== null && found.frame !== frame;
     const of = found && (!held || this.options.hold) ? found.boxes : [];
     const shown = of.filter((box) => !this.hiddenClasses.has(box.class.id));
-    drawBoxes(overlay, this.meta, this.options.boxes ? shown : [], {
+    const masks = this.options.masks && shown.length ? this.masks.of(found.frame) : [];
+    const covered = masks.filter((mask) => !this.hiddenClasses.has(mask.classId));
+    drawBoxes(overlay, this.meta, this.options.boxes ? shown : [], covered, {
       labels: this.options.labels, held, focus: shown.includes(this.focus) ? this.focus : null,
     });
     overlay.dataset.frame = frame;
+    overlay.dataset.masks = covered.length;
     overlay.dataset.of = found === null ? '' : found.frame;
     this.tell(frame, source, found, held, shown);
   }
