@@ -10,6 +10,8 @@ from pipeline.config import parse_config
 from pipeline.demo.video import variable_pts, write_video
 from pipeline.demo.world import World
 from pipeline.runner import run
+from tests.results.rendering import COUNT, FORMS
+from tests.videos import make
 
 
 @pytest.fixture(scope="session")
@@ -26,4 +28,17 @@ def boxed(tmp_path_factory) -> Path:
     }
     config = parse_config(data, where="test")
     run(config, [str(folder / "demo.mp4")], folder / "out", engine="local")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory) -> Path:
+    """Videos in the forms that trip times, and a run over them that samples every eighth frame."""
+    folder = tmp_path_factory.mktemp("render")
+    for name, settings in FORMS.items():
+        make(folder / "videos" / name, COUNT, **settings)
+    (folder / "videos" / "again").mkdir()
+    make(folder / "videos" / "again" / "plain.mp4", 12)
+    config = parse_config({"sampling": {"stride": 8}}, where="test")
+    run(config, [str(folder / "videos")], folder / "out", engine="local")
     return folder
