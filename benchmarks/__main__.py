@@ -21,6 +21,7 @@ from benchmarks.models import models
 from benchmarks.reading import reading
 from benchmarks.scaling import scaling
 from benchmarks.search import search
+from benchmarks.search_index import search_index
 from benchmarks.search_quality import quality
 from benchmarks.throughput import throughput
 
@@ -34,6 +35,7 @@ TABLES = {
     "formats": formats,
     "search": search,
     "search-quality": quality,
+    "search-index": search_index,
 }
 WORK = Path("bench-output")
 VIDEOS = Path("../shared/videos")

@@ -62,7 +62,7 @@ print(time.perf_counter() - started, json.dumps([hit.as_dict() for hit in hits])
 
 
 def search(work: Path, _videos: Path | None, rows: int = ROWS, large: int = LARGE_ROWS) -> None:
-    """Print the table; what was made is removed again.
+    """Print a table for each corpus; what was made is removed again.
 
     Args:
         rows: vectors of the corpus that is searched for time and held against NumPy.
@@ -70,7 +70,7 @@ def search(work: Path, _videos: Path | None, rows: int = ROWS, large: int = LARG
     """
     free = shutil.disk_usage(work).free - SPARE_BYTES
     sizes = [rows, min(large, free // BYTES_A_ROW // 1_000_000 * 1_000_000)]
-    cells = []
+    header = ("vectors", "what", "s", "CPU s", "peak MiB", "to reading")
     for count in sizes:
         if not 0 < count * BYTES_A_ROW <= free:
             print("search: the disk has no room for more vectors", file=sys.stderr)
@@ -79,11 +79,10 @@ def search(work: Path, _videos: Path | None, rows: int = ROWS, large: int = LARG
         shutil.rmtree(output, ignore_errors=True)
         try:
             make(output, count)
-            cells += _measured(work, output, count, check=count == rows)
+            cells = _measured(work, output, count, check=count == rows)
+            table(f"Search: exact, {DIMENSIONS} dimensions, k = {K}", header, cells)
         finally:
             shutil.rmtree(output, ignore_errors=True)
-    header = ("vectors", "what", "s", "CPU s", "peak MiB", "to reading")
-    table(f"Search: exact, {DIMENSIONS} dimensions, k = {K}", header, cells)
 
 
 def _measured(work: Path, output: Path, count: int, check: bool) -> list[tuple[str, ...]]:

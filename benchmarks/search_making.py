@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -30,6 +30,32 @@ def chunks(count: int) -> Iterator[tuple[int, np.ndarray]]:
         yield first, vectors
 
 
+def scenes(
+    count: int, dimensions: int = DIMENSIONS, chunk_rows: int = _CHUNK_ROWS, seed: int = 0
+) -> Iterator[tuple[int, np.ndarray]]:
+    """As `chunks`, of video: scenes of a few of 256 topics, 50 frames each that change slowly (a
+    cosine of 0.997 from one to the next, 0.89 from the first to the last)."""
+    topics = np.random.default_rng(256).standard_normal((256, dimensions), dtype=np.float32)
+    for first in range(0, count, chunk_rows):
+        rng = np.random.default_rng((seed, first))
+        number = -(-min(chunk_rows, count - first) // _SCENE)
+        shares = rng.dirichlet(np.full(len(topics), 0.02), number).astype(np.float32)
+        centers = _unit(shares @ topics)
+        size = number, _SCENE, dimensions
+        unlike = rng.standard_normal(size[::2], np.float32) * (0.4 / dimensions**0.5)
+        steps = rng.standard_normal(size, np.float32) * (0.08 / dimensions**0.5)
+        frames = (centers + unlike)[:, None] + np.cumsum(steps, axis=1)
+        yield first, _unit(frames.reshape(-1, dimensions)[: count - first])
+
+
+_SCENE = 50
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    scaled: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return scaled
+
+
 def query() -> np.ndarray:
     """float32 (DIMENSIONS,) of unit length."""
     found = np.random.default_rng(2**32).standard_normal(DIMENSIONS).astype(np.float32)
@@ -41,7 +67,9 @@ def video_id(number: int) -> str:
     return hashlib.sha256(str(number).encode()).hexdigest()
 
 
-def make(output: Path, count: int) -> None:
+def make(
+    output: Path, count: int, of: Callable[[int], Iterator[tuple[int, np.ndarray]]] = chunks
+) -> None:
     """Write `count` embeddings, and the videos and indexes that belong to them."""
     from pipeline.ledger.analyses import record_analyses
     from pipeline.ledger.delta import create_tables, write
@@ -54,10 +82,10 @@ def make(output: Path, count: int) -> None:
     analysis = Analysis("embedder", "embeddings", {"backend": "clip", "made": "at random"})
     record_analyses(store, (analysis,), _RUN_ID)
     spec, snapshot = TABLES["embeddings"], store.open("embeddings")
-    for first, vectors in chunks(count):
+    for first, vectors in of(count):
         rows = np.arange(first, first + len(vectors))
         ids = pa.array([video_id(int(number)) for number in rows // FRAMES])
-        offsets = np.arange(len(vectors) + 1, dtype=np.int32) * DIMENSIONS
+        offsets = np.arange(len(vectors) + 1, dtype=np.int32) * vectors.shape[1]
         embeddings = pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors.reshape(-1)))
         columns = {
             "analysis": pa.array([analysis.fingerprint] * len(rows)),

@@ -26,7 +26,7 @@ from pipeline.cli_options import (
     SetOpt,
     write_json,
 )
-from pipeline.cli_results import search_command
+from pipeline.cli_results import index_command, search_command
 from pipeline.cli_serve import serve_command
 from pipeline.errors import EXIT_ABORTED, EXIT_OK, EXIT_USAGE, FrameledgerError
 from pipeline.storage.objects import StoreError
@@ -262,6 +262,7 @@ def demo_command(
 app.command("submit")(submit_command)
 app.command("preflight")(preflight_command)
 app.command("search")(search_command)
+app.command("index")(index_command)
 app.command("render")(render_command)
 app.command("show")(show_command)
 app.command("report")(report_command)

@@ -14,6 +14,28 @@ if TYPE_CHECKING:
     from pipeline.ledger.reader import Ledger
     from pipeline.results.search import Hit
 
+# -- index ----------------------------------------------------------------------------
+
+
+def index_command(
+    output: OutputArg,
+    analysis: Annotated[
+        str | None, typer.Option(help="Other embeddings than the newest, by fingerprint.")
+    ] = None,
+) -> None:
+    """Make, or bring up to date, the vector index that `search --approximate` uses."""
+    from pipeline.ledger.reader import Ledger
+    from pipeline.results.query import embeddings_analysis
+    from pipeline.results.vector_index import build_index
+
+    ledger = Ledger(output)
+    built = build_index(ledger, embeddings_analysis(ledger, analysis))
+    print(
+        f"index    {built.rows:,} embeddings ({built.added:,} new), {built.nodes:,} that differ, "
+        f"{built.size_bytes / 2**20:,.1f} MiB: {built.path}"
+    )
+
+
 # -- search ---------------------------------------------------------------------------
 
 
@@ -49,6 +71,9 @@ def search_command(
     analysis: Annotated[
         str | None, typer.Option(help="Other embeddings than the newest, by fingerprint.")
     ] = None,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Use the index: faster, and may miss some.")
+    ] = False,
     as_of: AsOfOpt = None,
     json_file: Annotated[
         str | None, typer.Option("--json", help="Write what was found here as JSON; - prints it.")
@@ -88,7 +113,10 @@ def search_command(
         near=near if merge else None,
         model=model,
         analysis=analysis,
+        approximate=approximate,
     )
+    if approximate:
+        _tell_newer(ledger, analysis)
     if json_file is not None:
         _write_text("--json", json_file, _as_json(hits))
     if csv_file is not None:
@@ -101,6 +129,21 @@ def search_command(
         said = [f"--{name} {value}" for name, value in filters.items() if value is not None]
         if not _write_pictures(ledger, hits, title, said, save_frames, frame_format, sheet):
             raise typer.Exit(EXIT_FAILURES)
+
+
+def _tell_newer(ledger: Ledger, analysis: str | None) -> None:
+    from pipeline.results.query import embeddings_analysis
+    from pipeline.results.vector_index import open_index
+    from pipeline.results.vectors import Vectors
+
+    of = embeddings_analysis(ledger, analysis)
+    newer = len(open_index(ledger, of).newer(Vectors(ledger, of)))
+    if newer:
+        print(
+            f"frameledger: {newer:,} files are newer than the index and were searched whole; "
+            f"`frameledger index {ledger.output}` brings it up to date",
+            file=sys.stderr,
+        )
 
 
 def _print_hits(hits: list[Hit]) -> None:

@@ -26,6 +26,7 @@ from pipeline.ledger.reader import Ledger
 from pipeline.results.moments import NEAR
 from pipeline.results.query import embeddings_analysis, query_vector
 from pipeline.results.ranking import Due, Wanted, best_moments
+from pipeline.results.vector_index import open_index
 from pipeline.results.vectors import Vectors, unit
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def search(
     near: float | None = NEAR,
     model: str | None = None,
     analysis: str | None = None,
+    approximate: bool = False,
 ) -> list[Hit]:
     """The k best moments of an output, best first.
 
@@ -80,10 +82,16 @@ def search(
         near: cosine from which neighbouring frames are one moment; None: each frame by itself.
         model: where the embedder's model is, if not where the run that wrote the rows found it.
         analysis: fingerprint of other embeddings than the newest.
+        approximate: look where the vector index leads to (`vector_index`), which may miss some.
 
     Raises UsageError or ConfigError, each one line, where the output has no embeddings, their
     model is not there or is another, or a filter names what is not there.
     """
+    if approximate and (class_name is not None or min_score is not None or video is not None):
+        raise UsageError(
+            "--approximate: an index knows no videos and classes; leave it out with --video, "
+            "--class and --min-score"
+        )
     if k < 1:
         raise UsageError(f"--k {k}: at least 1 is expected")
     ledger = output if isinstance(output, Ledger) else Ledger(output)
@@ -108,7 +116,11 @@ def search(
         due=_due(frozenset(ledger.superseded()), videos, frames),
         last_frame=lru_cache(lambda video_id: ledger.index(video_id).frame_count - 1),
     )
-    return _hits(ledger, best_moments(vectors, wanted), videos, video)
+    if approximate:
+        moments = open_index(ledger, of).search(vectors, wanted)
+    else:
+        moments = best_moments(vectors, wanted)
+    return _hits(ledger, moments, videos, video)
 
 
 def frames_with(

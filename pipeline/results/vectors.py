@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pipeline.ledger.reader import Ledger
 
 _COLUMNS = ["video_id", "frame_index", "pts_s", "embedding"]
+_NONE = np.empty(0, np.int64)
 _READS_AT_ONCE = 16
 """Row groups under way where they come from a store, whose answers take their time."""
 _FEW_VIDEOS = 1000
@@ -86,17 +88,46 @@ class Vectors:
     """
 
     def __init__(
-        self, ledger: Ledger, analysis: RecordedAnalysis, videos: frozenset[str] | None = None
+        self,
+        ledger: Ledger,
+        analysis: RecordedAnalysis,
+        videos: frozenset[str] | None = None,
     ) -> None:
         self._ledger = ledger
         self._analysis = analysis.fingerprint
         # Only the probe's are not of unit length.
         self._scale = analysis.identity.get("backend") == "probe"
         self._fragments = ledger.fragments("embeddings", analysis.fingerprint)
+        self._near: dict[str, np.ndarray | None] | None = None
         self._stride = _stride(ledger, analysis)
         self._few = sorted(videos) if videos is not None and len(videos) <= _FEW_VIDEOS else None
         self._local = not is_remote(ledger.output)
         self._threads = (os.cpu_count() or 1) if self._local else _READS_AT_ONCE
+
+    @property
+    def files(self) -> list[str]:
+        """Paths of the files, below the table."""
+        return [fragment.path for fragment in self._fragments]
+
+    def only(self, near: Mapping[str, np.ndarray | None]) -> Vectors:
+        """The same with `each` leaving out row groups.
+
+        Args:
+            near: by path, rows (int64) of the file whose row groups stay; None: all of them.
+        """
+        fewer = copy(self)
+        fewer._near = dict(near)
+        return fewer
+
+    def of_file(self, path: str) -> Iterator[tuple[int, Block]]:
+        """(number of its first row in the file, block) of the row groups of a file, in order."""
+        (fragment,) = (fragment for fragment in self._fragments if fragment.path == path)
+        row = 0
+        with self._opened(fragment) as file:
+            for group in range(file.num_row_groups):
+                block = self._block(file.read_row_group(group, _COLUMNS))
+                yield row, block
+                row += len(block.vectors)
 
     @cached_property
     def dimensions(self) -> int:
@@ -157,8 +188,15 @@ class Vectors:
     def _groups(self) -> Generator[tuple[ds.ParquetFileFragment, int], None, None]:
         """Every row group that can have wanted rows; the footers are read meanwhile."""
         for fragment in self._fragments:
+            near = self._near.get(fragment.path, _NONE) if self._near is not None else None
+            if near is not None and not len(near):
+                continue
             footer = fragment.metadata
-            for group in range(footer.num_row_groups):
+            groups: Iterable[int] = range(footer.num_row_groups)
+            if near is not None:
+                ends = np.cumsum([footer.row_group(group).num_rows for group in groups])
+                groups = np.unique(np.searchsorted(ends, near, side="right")).tolist()
+            for group in groups:
                 if self._few is None or _may_hold(footer.row_group(group), self._few):
                     yield fragment, group
 

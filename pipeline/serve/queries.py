@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from pipeline.config import DecodeConfig
 from pipeline.errors import FrameledgerError, UsageError
 from pipeline.ledger.analyses import newest_analyses
 from pipeline.ledger.reader import Ledger
@@ -19,8 +20,10 @@ from pipeline.results.colors import class_color
 from pipeline.results.report_data import count_classes, timeline
 from pipeline.serve.catalog import Catalog
 from pipeline.serve.kept import Kept
-from pipeline.serve.media import why_not_played
+from pipeline.serve.media import GONE, why_not_played
 from pipeline.serve.refusal import Refusal
+from pipeline.sources.discover import look
+from pipeline.sources.files import find_content
 
 MOST_FRAMES = 4096
 """Frames whose boxes are given at once."""
@@ -41,6 +44,7 @@ class Queries:
         self._catalog = Kept(lambda: Catalog(self.ledger.videos()))
         self._overview = Kept(self._count)
         self._searching = threading.Lock()
+        self._same = lru_cache(maxsize=256)(self._read_again)
         self.index_of = lru_cache(maxsize=64)(self._read_index)
         self._vector = lru_cache(maxsize=256)(self._embed)
         Ledger(output)
@@ -105,9 +109,24 @@ class Queries:
         return self._video(self._row(video_id))
 
     def source(self, video_id: str) -> Source:
-        """The file of a video. Raises Refusal, 404."""
+        """The file of a video. Raises Refusal: 404, or 410 where it is gone or has other bytes."""
         row = self._row(video_id)
-        return Source(row["uri"], row["stamp"], row["size_bytes"])
+        try:
+            # Asked each time: what this machine keeps of an object outlives that.
+            now = look(row["uri"])
+        except (FrameledgerError, OSError):
+            raise Refusal(410, GONE) from None
+        found = now if now.stamp == row["stamp"] else self._same(video_id, now)
+        if found is None:
+            raise Refusal(410, GONE)
+        return found
+
+    def _read_again(self, video_id: str, now: Source) -> Source | None:
+        """A file that was copied or touched, where its bytes are the same; else None."""
+        try:
+            return find_content(video_id, [(now.uri, "")], DecodeConfig(), "serve")
+        except (FrameledgerError, OSError):
+            return None
 
     def container(self, video_id: str) -> str:
         return str(self._row(video_id)["container"])

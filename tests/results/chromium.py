@@ -21,28 +21,36 @@ def require_chromium() -> str:
     return found
 
 
-@contextmanager
-def chromium_page(width: int = 1280, height: int = 800, **settings: Any) -> Iterator[Any]:
-    """A page of a browser of its own, without a network; ends with the block.
-
-    Errors of the page's scripts, and whatever it asks of another machine, fail the test.
-    """
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A browser for the tests of a file."""
     path = require_chromium()
     from playwright.sync_api import sync_playwright
 
-    wrong: list[str] = []
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
         browser = playwright.chromium.launch(executable_path=path, args=arguments)
-        try:
-            viewport = {"width": width, "height": height}
-            page = browser.new_page(viewport=viewport, **settings)
-            page.on("pageerror", lambda error: wrong.append(str(error)))
-            page.on("request", lambda asked: wrong.extend(_elsewhere(asked.url)))
-            page.set_default_timeout(20_000)
-            yield page
-        finally:
-            browser.close()
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def chromium_page(
+    chromium: Any, width: int = 1280, height: int = 800, **settings: Any
+) -> Iterator[Any]:
+    """A page without a network that shares nothing with others of the browser.
+
+    Errors of the page's scripts, and whatever it asks of another machine, fail the test.
+    """
+    wrong: list[str] = []
+    page = chromium.new_page(viewport={"width": width, "height": height}, **settings)
+    try:
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda asked: wrong.extend(_elsewhere(asked.url)))
+        page.set_default_timeout(20_000)
+        yield page
+    finally:
+        page.close()
     assert not wrong, wrong
 
 

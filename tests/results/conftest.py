@@ -10,6 +10,7 @@ from pipeline.config import parse_config
 from pipeline.demo.video import variable_pts, write_video
 from pipeline.demo.world import World
 from pipeline.runner import run
+from tests.results.chromium import chromium as chromium
 from tests.results.rendering import COUNT, FORMS
 from tests.videos import make
 

@@ -36,9 +36,9 @@ def rendered(request, tmp_path_factory) -> tuple[Path, list[tuple[int, float]]]:
     return folder, [(at, float(times[at])) for at in range(first, COUNT)]
 
 
-def test_it_loads_seeks_and_shows_each_frame(rendered) -> None:
+def test_it_loads_seeks_and_shows_each_frame(rendered, chromium) -> None:
     folder, frames = rendered
-    with chromium_page() as page:
+    with chromium_page(chromium) as page:
         page.goto(f"file://{folder}/page.html")
         page.wait_for_function("document.querySelector('video').readyState >= 4")
         video = page.locator("video")
@@ -60,9 +60,9 @@ def test_it_loads_seeks_and_shows_each_frame(rendered) -> None:
             assert read_index(shown) == at
 
 
-def test_it_plays_to_its_end(rendered) -> None:
+def test_it_plays_to_its_end(rendered, chromium) -> None:
     folder, frames = rendered
-    with chromium_page() as page:
+    with chromium_page(chromium) as page:
         page.goto(f"file://{folder}/page.html")
         page.wait_for_function("document.querySelector('video').readyState >= 4")
         video = page.locator("video")

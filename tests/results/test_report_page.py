@@ -91,10 +91,10 @@ def test_nothing_in_a_name_becomes_part_of_the_page(hostile: Path, tmp_path: Pat
     assert "default-src 'none'" in page
 
 
-def test_it_opens_in_a_browser_by_itself(hostile: Path, tmp_path: Path) -> None:
+def test_it_opens_in_a_browser_by_itself(hostile: Path, tmp_path: Path, chromium) -> None:
     done = write_report(str(hostile / "out"), str(tmp_path / "r.html"))
     for scheme, ground in (("light", "rgb(246, 247, 249)"), ("dark", "rgb(15, 18, 22)")):
-        with chromium_page(color_scheme=scheme) as page:
+        with chromium_page(chromium, color_scheme=scheme) as page:
             dialogs: list[str] = []
             page.on("dialog", lambda dialog, said=dialogs: said.append(dialog.message))
             page.goto(f"file://{tmp_path}/r.html")

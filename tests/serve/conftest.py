@@ -14,6 +14,7 @@ from pipeline.demo.video import variable_pts, write_video
 from pipeline.demo.world import World
 from pipeline.ledger.reader import Ledger
 from pipeline.runner import run
+from tests.results.chromium import chromium as chromium
 from tests.serve.clients import client_of
 from tests.videos import make
 

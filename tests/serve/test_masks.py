@@ -59,7 +59,7 @@ def test_masks_are_those_of_the_tables(output: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "b.mp4"])
-def test_masks_are_seen_where_they_belong(output: Path, address: str, name: str) -> None:
+def test_masks_are_seen_where_they_belong(output: Path, address: str, chromium, name: str) -> None:
     """b.mp4 is turned; what is seen is the mask's colour blended over the picture."""
     video = video_of(output, name)
     (row,) = (
@@ -67,7 +67,7 @@ def test_masks_are_seen_where_they_belong(output: Path, address: str, name: str)
         for row in Ledger(output).frame(video, FRAME).detections.to_pylist()
         if row["mask"] is not None
     )
-    with chromium_page() as page:
+    with chromium_page(chromium) as page:
         page.goto(f"{address}#/video/{video}?frame={FRAME}")
         wait_for(page, FRAME)
         page.uncheck("[name=boxes]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 import pytest
 
@@ -71,6 +72,8 @@ def test_a_file_that_changed_or_is_gone_is_not_served(tmp_path):
     paths = [f"/media/{video_id}", f"/api/videos/{video_id}/frames/3.png"]
     assert [client.get(path).status_code for path in paths] == [200, 200]
     content = video.read_bytes()
+    os.utime(video)  # Another stamp, the same bytes.
+    assert [client.get(path).status_code for path in paths] == [200, 200]
     for change in (lambda: video.write_bytes(b"another" + content), video.unlink):
         change()
         for path in paths:

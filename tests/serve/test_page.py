@@ -29,8 +29,8 @@ def address(corpus: Corpus) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    with chromium_page() as page:
+def browser(chromium) -> Iterator[object]:
+    with chromium_page(chromium) as page:
         page.errors = []
         page.on("console", lambda said: page.errors.append(said.text) if is_bad(said) else None)
         yield page
