@@ -148,7 +148,7 @@ def test_searches_show_what_search_finds(hostile: Path, tmp_path: Path) -> None:
     hits = [hit for one in texts for hit in search(out, one, k=6)]
     assert done.pictures == len(hits) > 2
     for hit in hits:
-        assert f"frame {hit.frame_index}, {clock(hit.pts_s)}, cosine {hit.score:.2f}" in text
+        assert f"frame {hit.frame_index}, {clock(hit.pts_s)} cosine {hit.score:.2f}" in text
     assert "“<b>two</b>”" in text
     assert "The first 0 of 4 by name" in text
 
