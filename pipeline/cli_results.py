@@ -139,8 +139,9 @@ def _tell_newer(ledger: Ledger, analysis: str | None) -> None:
     of = embeddings_analysis(ledger, analysis)
     newer = len(open_index(ledger, of).newer(Vectors(ledger, of)))
     if newer:
+        files = "1 file is" if newer == 1 else f"{newer:,} files are"
         print(
-            f"frameledger: {newer:,} files are newer than the index and were searched whole; "
+            f"frameledger: {files} newer than the index, and searched whole; "
             f"`frameledger index {ledger.output}` brings it up to date",
             file=sys.stderr,
         )

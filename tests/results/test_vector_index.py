@@ -9,16 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.search_making import make, scenes
 from pipeline.cli import invoke
+from pipeline.config import parse_config
 from pipeline.errors import UsageError
 from pipeline.ledger.gc import gc
 from pipeline.ledger.reader import Ledger
+from pipeline.results.pixels import read_frames
 from pipeline.results.query import embeddings_analysis
 from pipeline.results.search import search
 from pipeline.results.vector_index import FOLDER, SAME, build_index, open_index, unlike
 from pipeline.results.vectors import Vectors
+from pipeline.runner import run
+from tests.videos import make as make_video
 
 ROWS, DIMENSIONS, CHUNK = 30_000, 32, 5_000
 some = partial(scenes, dimensions=DIMENSIONS, chunk_rows=CHUNK)
@@ -119,6 +124,25 @@ def test_a_user_is_told(own: Path, tmp_path: Path) -> None:
         search(own, vector=vector, approximate=True)
     with pytest.raises(UsageError, match="no frameledger output"):
         build_index(Ledger(tmp_path / "none"), embeddings_analysis(Ledger(own)))
+
+
+def test_the_command_says_which_files_are_newer(tmp_path: Path, capsys) -> None:
+    config = parse_config({"embedder": {"backend": "probe"}}, where="test")
+    for name, frames in (("a.mp4", 12), ("b.mp4", 60)):
+        run(config, [str(make_video(tmp_path / name, frames))], tmp_path / "out", engine="local")
+        if name == "a.mp4":
+            assert invoke(["index", str(tmp_path / "out")]) == (0, "")
+            assert capsys.readouterr().out.startswith("index    12 embeddings (12 new), ")
+    ((_, picture),) = read_frames(Ledger(tmp_path / "out"), str(tmp_path / "b.mp4"), [50])
+    Image.fromarray(picture).save(tmp_path / "asked.png")
+    asked = ["search", str(tmp_path / "out"), "--image", str(tmp_path / "asked.png"), "--no-merge"]
+    assert invoke([*asked, "--approximate", "--k", "1"]) == (0, "")
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[1].endswith("b.mp4")
+    assert "1 file is newer than the index" in printed.err
+    assert invoke(["index", str(tmp_path / "out")]) == (0, "")
+    assert invoke([*asked, "--approximate", "--k", "1"]) == (0, "")
+    assert "newer" not in capsys.readouterr().err
 
 
 def test_frames_that_are_the_same_are_in_the_graph_once() -> None:

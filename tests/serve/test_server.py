@@ -10,6 +10,7 @@ import urllib.request
 
 import pytest
 
+from pipeline.cli import invoke
 from pipeline.serve.server import address_of
 from tests.serve.served import ROOT, command, environment, served
 
@@ -53,16 +54,21 @@ def test_for_others_it_prints_an_address_with_a_token(corpus):
 
 def test_mistakes_are_one_line(corpus, tmp_path):
     assert "no such folder" in refused(tmp_path / "nowhere", "--port", 0)
+
+    def told(*arguments: object) -> str:
+        """The same, within this process."""
+        code, line = invoke(["serve", str(corpus.output), *map(str, arguments)])
+        assert (code, line.count("\n")) == (2, 0)
+        return line
+
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        said = refused(corpus.output, "--port", port)
+        said = told("--port", port)
     assert f"--port {port}: is in use by another program" in said
-    assert "--host no.such.host.invalid:" in refused(
-        corpus.output, "--host", "no.such.host.invalid"
-    )
-    assert "--host 203.0.113.9:" in refused(corpus.output, "--host", "203.0.113.9", "--port", 0)
+    assert "--host no.such.host.invalid:" in told("--host", "no.such.host.invalid")
+    assert "--host 203.0.113.9:" in told("--host", "203.0.113.9", "--port", 0)
 
 
 def test_without_the_extra_it_says_what_to_install(corpus):
