@@ -15,7 +15,7 @@ export function videoCard(video) {
   const facts = [
     video.frame_count === null ? null : `${video.width}×${video.height}`,
     video.codec,
-    video.frame_count === null ? null : `${count(video.frame_count)} frames`,
+    video.frame_count === null ? null : `${count(video.frame_count)}\u00a0frames`,
   ].filter(Boolean).join(' · ');
   const inside = [
     video.video_id && video.frame_count
