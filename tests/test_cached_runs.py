@@ -313,22 +313,18 @@ def test_a_folder_that_cannot_be_is_named(corpus, tmp_path):
         run(config_of(tmp_path / "file"), [str(corpus)], tmp_path / "out", engine="local")
 
 
-@pytest.mark.parametrize("placement", ["fused", "split"])
-def test_ray_keeps_and_finds_the_same(ray_here, corpus, tmp_path, placement):
-    cache = tmp_path / "cache"
-    run(config_of(cache), [str(corpus)], tmp_path / "a", engine="local")
-    engine = {"placement": placement, "workers": 1}
-    other = config_of(tmp_path / "other", engine=engine)
-    assert run(other, [str(corpus)], tmp_path / "b", engine="ray").cached_frames == 0
-    assert [path.read_bytes() for path in kept_files(tmp_path / "other")] == [
-        path.read_bytes() for path in kept_files(cache)
-    ]
+def test_ray_keeps_and_finds_the_same_through_its_object_store(ray_here, corpus, tmp_path):
+    cache, by_ray, out = tmp_path / "cache", tmp_path / "by-ray", tmp_path / "out"
+    run(config_of(cache), [str(corpus)], tmp_path / "local", engine="local")
+    engine = {"placement": "split", "workers": 1}
+    first = run(config_of(by_ray, engine=engine), [str(corpus)], out, engine="ray")
+    assert (first.placement, first.cached_frames) == ("split", 0)
+    kept = [[path.read_bytes() for path in kept_files(one)] for one in (cache, by_ray)]
+    assert kept[0] == kept[1]
     hollow(corpus)
-    summary = run(
-        config_of(cache, CLIP, engine=engine), [str(corpus)], tmp_path / "a", engine="ray"
-    )
+    summary = run(config_of(by_ray, CLIP, engine=engine), [str(corpus)], out, engine="ray")
     assert (summary.frames, summary.cached_frames) == (115, 115)
-    assert verify(str(tmp_path / "a")).sound
+    assert verify(str(out)).sound
 
 
 def test_of_a_store_nothing_is_read_but_what_is_there(store, corpus, tmp_path):
