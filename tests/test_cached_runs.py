@@ -21,6 +21,7 @@ from pipeline.ledger.analyses import newest_analyses
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.verify import verify
 from pipeline.runner import run
+from pipeline.sources.frame_cache import FrameCache
 from tests.videos import make, uneven
 
 SIDE = 96
@@ -238,6 +239,8 @@ def full_disk(size: int):
 
 def test_a_disk_that_is_full_fails_no_run(corpus, tmp_path):
     cache = tmp_path / "cache"
+    with full_disk(0):
+        FrameCache(config_of(cache).cache, {}, "pyav")  # Not even its own books can be written.
     with full_disk(1_000_000):
         summary = run(config_of(cache), [str(corpus)], tmp_path / "a", engine="local")
     assert (summary.frames, summary.exit_code) == (115, 0)

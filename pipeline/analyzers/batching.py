@@ -49,7 +49,14 @@ class Batcher:
         notes: what happened that a user should hear of; whoever reads them clears them.
     """
 
-    def __init__(self, configured: int | Literal["auto"], name: str) -> None:
+    def __init__(
+        self,
+        configured: int | Literal["auto"],
+        name: str,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """`clock`: seconds, by which batches are found fast or slow."""
+        self._clock = clock
         self._configured: int | Literal["auto"] = configured
         self._name = name
         self._learned: dict[tuple[int, int], _Learned] = {}
@@ -70,7 +77,7 @@ class Batcher:
         at = 0
         while at < count:
             batch = slice(at, min(at + learned.size, count))
-            started = time.perf_counter()
+            started = self._clock()
             try:
                 result = work(batch)
             except Exception as error:
@@ -81,7 +88,7 @@ class Batcher:
                 done.append(result)
                 at = batch.stop
                 if batch.stop - batch.start == learned.size:
-                    self._grow(learned, time.perf_counter() - started)
+                    self._grow(learned, self._clock() - started)
                 continue
             # Outside the handler: the exception's traceback keeps the tensors of the batch alive.
             _empty_cache()

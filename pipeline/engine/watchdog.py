@@ -70,7 +70,8 @@ class Watchdog:
 
     def _look_at_models(self, models: Models, passed: float) -> None:
         models.waited_s += passed
-        limit = _item_limit_s(self._config, models.calls[0].stream)
+        # The first of them may have to wait for the others, one clip at a time.
+        limit = sum(_item_limit_s(self._config, call.stream) for call in models.calls)
         if models.waited_s > limit and not models.verdict:
             models.verdict = f"stuck: no result for {limit:.0f} s (engine.clip_timeout)"
             _kill(models)

@@ -43,7 +43,8 @@ class Files:
     ) -> None:
         self._spec = TABLES[table]
         self._filesystem = filesystem
-        self._listed = pa.table(snapshot.get_add_actions(flatten=True)).combine_chunks()
+        listed = pa.table(snapshot.get_add_actions(flatten=True)).combine_chunks()
+        self._listed = _largest_times_up(listed)
         self._footers: Footers = before._footers if before is not None else Footers()
 
     def __len__(self) -> int:
@@ -126,3 +127,13 @@ class Files:
                     fact = (field >= low) & (field <= high)
                     part.append(fact if nulls.as_py() == 0 else fact | no_value)
         return [reduce(and_, part) if part else pc.scalar(True) for part in parts]
+
+
+def _largest_times_up(listed: pa.Table) -> pa.Table:
+    """Largest values that are bounds again: delta-rs cuts times of the log to milliseconds, which
+    leaves the least ones true, and the largest ones too small."""
+    for at, column in enumerate(listed.schema):
+        if column.name.startswith("max.") and pa.types.is_timestamp(column.type):
+            up = pc.add(listed.column(at), pa.scalar(999, pa.duration("us")))
+            listed = listed.set_column(at, column, up.cast(column.type))
+    return listed

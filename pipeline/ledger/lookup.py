@@ -78,8 +78,9 @@ class Footers:
                 return footer
         footer = Footer(pq.read_metadata(source))
         with self._lock:
+            if path not in self._kept:
+                self._bytes += footer.metadata.serialized_size
             self._kept[path] = footer
-            self._bytes += footer.metadata.serialized_size
             while self._bytes > KEPT_BYTES and len(self._kept) > 1:
                 oldest = self._kept.pop(next(iter(self._kept)))
                 self._bytes -= oldest.metadata.serialized_size

@@ -279,6 +279,8 @@ class Ledger:
         """
         if isinstance(index, bool) or not isinstance(index, (int, np.integer)):
             raise UsageError(f"frame index {index!r}: a whole number is expected")
+        if not 0 <= index < 2**63:
+            raise UsageError(f"frame index {index}: frames count from 0")
         video_id = self.video_id(video)
         fingerprints = chosen_analyses(self.analyses(), analysis, self.output)
         rows = self._rows_of(video_id, index, "frames", fingerprints["frames"])

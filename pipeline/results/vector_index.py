@@ -5,10 +5,12 @@
     search    the nearest to the query, by the graph -> the row groups that they lie in
               these, and the files that have come since, are searched exactly
 
-So scores, moments and their ends are those of an exact search; what is approximate is that a moment
-may be missed. Files never change: an index stays true of those that it names, rows of files that
-are gone are looked for in those that have come in their place, and there is nothing to be out of
-date but the time that a search takes.
+So scores and the ends of moments are exact; what is approximate is that a moment may be missed, and
+of one that lies in several row groups the best frame is that of those which were looked into.
+
+Files never change: an index stays true of those that it names, rows of files that are gone are
+looked for in those that have come in their place, and there is nothing to be out of date but the
+time that a search takes.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from pipeline.errors import RunAborted, UsageError
 from pipeline.results.optional import load
 from pipeline.results.ranking import best_moments
 from pipeline.results.vectors import Vectors
+from pipeline.storage.own_folder import alone
 from pipeline.storage.uris import is_remote
 
 if TYPE_CHECKING:
@@ -88,13 +91,30 @@ def build_index(
     usearch = _usearch("frameledger index")
     folder = _folder(ledger)
     vectors = Vectors(ledger, analysis)
+    if not vectors.dimensions:
+        raise UsageError(f"{ledger.output}: there are no embeddings to index")
+    try:
+        folder.mkdir(exist_ok=True)
+        # Of two at once the second adds to what the first has made.
+        with alone(str(folder)):
+            return _build(usearch, folder, vectors, analysis.fingerprint, progress)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RunAborted(f"{folder}: the index cannot be written: {reason}") from error
+
+
+def _build(
+    usearch: Any,
+    folder: Path,
+    vectors: Vectors,
+    analysis: str,
+    progress: Callable[[int], None],
+) -> Built:
     paths = vectors.files
-    before = _named(folder, analysis.fingerprint)
+    before = _named(folder, analysis)
     if before is not None and not set(before.files) <= set(paths):
         before = None
     dimensions = vectors.dimensions
-    if not dimensions:
-        raise UsageError(f"{ledger.output}: there are no embeddings to index")
     graph = usearch.Index(
         ndim=dimensions,
         metric="cos",
@@ -114,9 +134,9 @@ def build_index(
             graph.add((first + row + places).astype(np.uint64), block.vectors[places])
             added += len(block.vectors)
             progress(added)
-    name = f"{analysis.fingerprint}-{uuid.uuid4().hex[:8]}.usearch"
+    name = f"{analysis}-{uuid.uuid4().hex[:8]}.usearch"
     rows = added + (before.rows if before is not None else 0)
-    named = Named(name, analysis.fingerprint, dimensions, tuple(files), rows)
+    named = Named(name, analysis, dimensions, tuple(files), rows)
     if added or before is None:
         _publish(folder, named, graph)
     else:
@@ -134,7 +154,8 @@ def unlike(vectors: np.ndarray) -> np.ndarray:
     places: list[int] = []
     last = None
     for at, vector in enumerate(vectors):
-        if last is None or vector @ last < SAME:
+        # Not `<`: of a vector that is no number nothing is known.
+        if last is None or not vector @ last >= SAME:
             places.append(at)
             last = vector
     return np.array(places, np.int64)
@@ -147,6 +168,8 @@ class VectorIndex:
         self.named = named
         usearch = _usearch("frameledger search --approximate")
         self._graph = usearch.Index.restore(str(folder / named.graph), view=True)
+        if self._graph is None:
+            raise ValueError("is no index")
         self._graph.expansion_search = EXPANSION_SEARCH
 
     def search(self, vectors: Vectors, wanted: Wanted) -> list[Moment]:
@@ -182,7 +205,14 @@ def open_index(ledger: Ledger, analysis: RecordedAnalysis) -> VectorIndex:
             f"{ledger.output}: has no index of embeddings {analysis.fingerprint}; make one with "
             f"`frameledger index {ledger.output}`, or search without --approximate"
         )
-    return VectorIndex(folder, named)
+    try:
+        return VectorIndex(folder, named)
+    except (OSError, RuntimeError, ValueError) as error:
+        # Made anew a moment ago, or damaged.
+        raise UsageError(
+            f"{folder / named.graph}: cannot be opened ({' '.join(str(error).split())}); try "
+            f"again, or remove {folder} and make it anew with `frameledger index {ledger.output}`"
+        ) from None
 
 
 def _folder(ledger: Ledger) -> Path:
@@ -194,25 +224,23 @@ def _folder(ledger: Ledger) -> Path:
 def _named(folder: Path, fingerprint: str) -> Named | None:
     try:
         said: dict[str, Any] = json.loads((folder / f"{fingerprint}.json").read_text())
-    except FileNotFoundError:
-        return None
-    named = Named(**{**said, "files": tuple(said["files"])})
+        named = Named(**{**said, "files": tuple(said["files"])})
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None  # Not there, or cut by a machine that went down: it is made anew.
     return named if (folder / named.graph).exists() else None
 
 
 def _publish(folder: Path, named: Named, graph: Any) -> None:
     try:
-        folder.mkdir(exist_ok=True)
         graph.save(str(folder / named.graph))
-        new = folder / f"{named.graph}.json"
-        new.write_text(json.dumps(asdict(named)))
-        os.replace(new, folder / f"{named.analysis}.json")
-        for old in folder.glob(f"{named.analysis}-*.usearch"):
-            if old.name != named.graph:
-                old.unlink()
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise RunAborted(f"{folder}: the index cannot be written: {reason}") from error
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
+    new = folder / f"{named.graph}.json"
+    new.write_text(json.dumps(asdict(named)))
+    os.replace(new, folder / f"{named.analysis}.json")
+    for old in folder.glob(f"{named.analysis}-*.usearch"):
+        if old.name != named.graph:
+            old.unlink()
 
 
 def _usearch(purpose: str) -> Any:

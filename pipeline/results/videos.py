@@ -7,6 +7,7 @@ import string
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
+from pipeline.sources.discover import readable
 
 if TYPE_CHECKING:
     from pipeline.ledger.reader import Ledger
@@ -27,6 +28,7 @@ def find_video(ledger: Ledger, name: str) -> str:
     """
     import pyarrow.compute as pc
 
+    name = readable(name)
     here = os.path.abspath(name)
     exact = ledger.table("videos", ["uri"], pc.field("uri").isin([name, here])).column("uri")
     if len(exact):

@@ -116,17 +116,17 @@ class Queries:
             now = look(row["uri"])
         except (FrameledgerError, OSError):
             raise Refusal(410, GONE) from None
-        found = now if now.stamp == row["stamp"] else self._same(video_id, now)
-        if found is None:
-            raise Refusal(410, GONE)
-        return found
-
-    def _read_again(self, video_id: str, now: Source) -> Source | None:
-        """A file that was copied or touched, where its bytes are the same; else None."""
+        if now.stamp == row["stamp"]:
+            return now
         try:
-            return find_content(video_id, [(now.uri, "")], DecodeConfig(), "serve")
+            return self._same(video_id, now)
         except (FrameledgerError, OSError):
-            return None
+            raise Refusal(410, GONE) from None
+
+    def _read_again(self, video_id: str, now: Source) -> Source:
+        """A file that was copied or touched, where its bytes are the same. Raises VideoError where
+        they are not."""
+        return find_content(video_id, [(now.uri, "")], DecodeConfig(), "serve")
 
     def container(self, video_id: str) -> str:
         return str(self._row(video_id)["container"])

@@ -200,14 +200,14 @@ def _matching(pattern: str, items: Iterator[Source | Failure]) -> Iterator[Sourc
 def _each(found: Iterable[Found]) -> Iterator[Source | Failure]:
     for item in found:
         if item.problem:
-            yield Failure(uri=_uri(_readable(item.path)), stage="discover", reason=item.problem)
+            yield Failure(uri=_uri(readable(item.path)), stage="discover", reason=item.problem)
         else:
             yield _stat(item.path)
 
 
 def _stat(path: str) -> Source | Failure:
-    if _readable(path) != path:
-        return Failure(_uri(_readable(path)), "discover", "the name is not UTF-8")
+    if readable(path) != path:
+        return Failure(_uri(readable(path)), "discover", "the name is not UTF-8")
     try:
         status = os.stat(path)
     except OSError as error:
@@ -222,7 +222,7 @@ def _unseen(uri: str, error: OSError) -> Failure:
     return Failure(uri, "discover", str(error.strerror), systemic=is_systemic(error))
 
 
-def _readable(path: str) -> str:
+def readable(path: str) -> str:
     """Bytes that are no UTF-8 come from the system as lone surrogates, which no table holds."""
     return path.encode("utf-8", "backslashreplace").decode()
 

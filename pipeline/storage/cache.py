@@ -29,7 +29,7 @@ from pathlib import Path
 from pipeline.errors import UsageError
 from pipeline.storage.blocks import BLOCK_BYTES, Blocks
 from pipeline.storage.clients import endpoint
-from pipeline.storage.own_folder import alone, boot, own_folder
+from pipeline.storage.own_folder import alone, boot, is_boot, own_folder
 from pipeline.storage.uris import split
 
 AUTO_BYTES = 20 * 2**30
@@ -147,6 +147,8 @@ class Cache:
 
     def _forget_others(self) -> None:
         for other in os.scandir(self._root):
+            if not is_boot(other.name):
+                continue  # A shelf's: see `shelf`.
             used = other.path + "/lock"
             with suppress(FileNotFoundError):
                 unused_s = time.time() - os.stat(used).st_mtime

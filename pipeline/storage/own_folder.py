@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -51,6 +52,11 @@ def alone(folder: str) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def is_boot(name: str) -> bool:
+    """Whether a name is as `boot` gives them."""
+    return re.fullmatch("[0-9a-f]{8}", name) is not None
 
 
 @lru_cache(maxsize=1)

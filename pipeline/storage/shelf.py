@@ -15,6 +15,7 @@ remove each file before the next run came to it.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -28,6 +29,7 @@ from typing import BinaryIO
 from pipeline.errors import UsageError
 from pipeline.storage.own_folder import alone, boot, own_folder
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HALF = ".half"
 _SPARE = 0.1
 """Share of the limit that is made free at once: looking through all of it takes a stat a file."""
@@ -48,7 +50,9 @@ class Shelf:
             with alone(self.folder):
                 self._write_total(self._total())
         except OSError as error:
-            raise UsageError(f"cache {self.folder}: {error.strerror}; set {setting}") from None
+            # A full disk costs what cannot be added, and not the run.
+            if error.errno not in _FULL:
+                raise UsageError(f"cache {self.folder}: {error.strerror}; set {setting}") from None
 
     def names(self, key: str) -> list[str]:
         """The files of a group."""

@@ -27,6 +27,21 @@ from tests.ledger.corpus import (
 )
 
 
+def test_rows_are_found_by_the_microsecond_they_were_recorded_at(output: str) -> None:
+    # The log has times by the millisecond.
+    at = pc.field("recorded_at")
+    for name in ("videos", "failures"):
+        times = Ledger(output).table(name).column("recorded_at")
+        assert len(times)
+        for value in times.unique():
+            for wanted, count in (
+                (at == value, pc.sum(pc.equal(times, value)).as_py()),
+                (at >= value, pc.sum(pc.greater_equal(times, value)).as_py()),
+                (at > value, pc.sum(pc.greater(times, value)).as_py()),
+            ):
+                assert Ledger(output).table(name, filter=wanted).num_rows == (count or 0)
+
+
 def test_a_frame_by_uri_and_by_content(output: str) -> None:
     ledger = Ledger(output)
     for name in ("/videos/a.mp4", video_id("a")):

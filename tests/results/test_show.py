@@ -54,6 +54,8 @@ def test_json_on_standard_output_is_all_there_is(boxed: Path, capsys) -> None:
     ("arguments", "said"),
     [
         (["demo.mp4", "1"], "has no frame 1; nearest are 0 and 3"),
+        (["demo.mp4", "9" * 20], f"frame index {'9' * 20}: frames count from 0"),
+        (["x\udcff.mp4", "1"], r"no video x\udcff.mp4"),
         (["damo.mp4", "1"], "no video damo.mp4; did you mean"),
         (["demo.mp4", "0", "-o", "x.jpg"], "-o x.jpg: give a name that ends in .png"),
         (["demo.mp4", "0", "--json", "no/x.json"], "--json no/x.json: No such file or directory"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -93,7 +95,7 @@ def test_rows_that_have_come_since_are_found_and_then_indexed(own: Path, capsys)
     after = open_index(ledger, embeddings_analysis(ledger)).named
     assert set(before.files) < set(after.files)
     assert {path.name for path in (own / FOLDER).iterdir()} == {
-        after.graph, f"{after.analysis}.json"
+        after.graph, f"{after.analysis}.json", "lock"
     }  # fmt: skip
     assert build_index(Ledger(own), embeddings_analysis(ledger)).added == 0
 
@@ -119,11 +121,24 @@ def test_a_user_is_told(own: Path, tmp_path: Path) -> None:
     vector = queries(1)[0]
     with pytest.raises(UsageError, match="an index knows no videos and classes"):
         search(own, vector=vector, video="*", approximate=True)
+    (graph,) = (own / FOLDER).glob("*.usearch")
+    graph.write_bytes(b"no graph")
+    with pytest.raises(UsageError, match=r"cannot be opened \(.*make it anew with `frameledger"):
+        search(own, vector=vector, approximate=True)
     shutil.rmtree(own / FOLDER)
     with pytest.raises(UsageError, match=r"has no index of embeddings .*`frameledger index "):
         search(own, vector=vector, approximate=True)
     with pytest.raises(UsageError, match="no frameledger output"):
         build_index(Ledger(tmp_path / "none"), embeddings_analysis(Ledger(own)))
+
+
+def test_of_two_that_index_at_once_both_end_well(own: Path) -> None:
+    shutil.rmtree(own / FOLDER)
+    command = [sys.executable, "-m", "pipeline", "index", str(own)]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [(one.wait(), one.communicate()[1]) for one in both] == [(0, ""), (0, "")]
+    assert len(list((own / FOLDER).glob("*.usearch"))) == 1
+    assert len(search(own, vector=queries(1)[0], approximate=True)) == 20
 
 
 def test_the_command_says_which_files_are_newer(tmp_path: Path, capsys) -> None:
@@ -143,6 +158,12 @@ def test_the_command_says_which_files_are_newer(tmp_path: Path, capsys) -> None:
     assert invoke(["index", str(tmp_path / "out")]) == (0, "")
     assert invoke([*asked, "--approximate", "--k", "1"]) == (0, "")
     assert "newer" not in capsys.readouterr().err
+
+
+def test_a_vector_that_is_no_number_hides_no_other() -> None:
+    vectors = np.full((3, 4), 0.5, np.float32)
+    vectors[0] = np.nan
+    assert unlike(vectors).tolist() == [0, 1]
 
 
 def test_frames_that_are_the_same_are_in_the_graph_once() -> None:

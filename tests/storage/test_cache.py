@@ -236,8 +236,13 @@ def test_nothing_of_before_a_restart_is_believed(store, tmp_path, monkeypatch):
     assert not held_by(after)
     old = os.stat(before.folder).st_mtime - 2 * 86400
     os.utime(os.path.join(before.folder, "lock"), (old, old))
+    kept = tmp_path / os.path.basename(os.path.dirname(before.folder)) / "frames"
+    kept.mkdir(0o700)
+    (kept / "lock").touch()
+    os.utime(kept / "lock", (old, old))
     Cache(str(tmp_path), None)
     assert not os.path.exists(before.folder)
+    assert kept.exists(), "that of decoded frames, which may be in the same folder"
 
 
 def test_errors_of_blocks_on_their_way_are_told(store, opener, monkeypatch):
