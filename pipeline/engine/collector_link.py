@@ -74,14 +74,17 @@ class CollectorLink:
         """A result came through: whatever killed it before does not kill it every time."""
         self._deaths = 0
 
-    def settle(self) -> bool:
-        """Take note of what has been done. False where the collector is found dead.
+    def settle(self, *, all_owed: bool = False) -> bool:
+        """Take note of what has been done; with `all_owed`, wait for it. False where the collector
+        is found dead.
 
         Raises what it raised, such as RunAborted where the store cannot be written.
         """
         if not self._owed:
             return True
-        done, _ = ray.wait([*self._owed], num_returns=len(self._owed), timeout=0)
+        done, _ = ray.wait(
+            [*self._owed], num_returns=len(self._owed), timeout=None if all_owed else 0
+        )
         for ref in done:
             try:
                 get(ref)
@@ -121,7 +124,9 @@ class CollectorLink:
         """The answer to a call after all that is owed; again where the collector dies of it."""
         while True:
             try:
-                if self.settle():
+                # That a call to a process that died has failed may be heard only after its
+                # successor has answered another.
+                if self.settle(all_owed=True):
                     answer = get(getattr(self._actor, method).remote())
                     if self.settle():  # Calls are answered in order: all that was owed by now.
                         return answer
