@@ -26,7 +26,8 @@ from benchmarks.books_rows import (
     rows_of,
     shards_of,
 )
-from pipeline.config import Config, load_config
+from pipeline.config import Config
+from pipeline.config_file import load_config
 
 COMMIT_VIDEOS = 200
 """Videos that share a commit: a run of short videos commits this many in half a minute."""

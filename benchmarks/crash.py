@@ -99,7 +99,7 @@ def crash_at_half(video: Path, output: Path, placement: str) -> Cost:
 
 
 def _config(placement: str) -> Any:
-    from pipeline.config import load_config
+    from pipeline.config_file import load_config
 
     return load_config("configs/probe.yaml", (f"engine.placement={placement}",))
 

@@ -119,7 +119,7 @@ def measure(
 
 
 def config_for(row: Row, model: FullSize, device: str, stride: int = 1) -> Config:
-    from pipeline.config import parse_config
+    from pipeline.config_file import parse_config
 
     given = {"batch": row.batch, "precision": row.precision}
     section = {name: {**member, **given} for name, member in model.section.items()}

@@ -59,7 +59,7 @@ def scaling(work: Path, _videos: Path | None) -> None:
 
 def one_run(address: str, count: int, folder: Path, output: Path) -> dict[str, Any]:
     """A run over as many videos as so many analyzers have work with for `SECONDS`."""
-    from pipeline.config import parse_config
+    from pipeline.config_file import parse_config
     from pipeline.runner import run
 
     settings = {

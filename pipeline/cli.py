@@ -125,7 +125,7 @@ def plan_command(
     json_file: JsonOpt = None,
 ) -> None:
     """Say what a run would do; nothing is written. Videos never seen before are indexed for it."""
-    from pipeline.config import load_config
+    from pipeline.config_file import load_config
     from pipeline.preview import plan
     from pipeline.report import print_plan
 
@@ -177,7 +177,7 @@ def verify_command(
 
     Exit code: 0 sound, 3 with the offending rows printed.
     """
-    from pipeline.config import load_config
+    from pipeline.config_file import load_config
     from pipeline.errors import UsageError
     from pipeline.report import print_deep_verify, print_verify
 
@@ -224,7 +224,7 @@ def models_command(config: ConfigArg, overrides: SetOpt = None) -> None:
 
     Exit code: 0, or 2 where a model cannot be found or loaded, with the reason.
     """
-    from pipeline.config import load_config
+    from pipeline.config_file import load_config
     from pipeline.model_check import check_models
     from pipeline.report import print_models
 
@@ -238,7 +238,7 @@ def profile_command(
     overrides: SetOpt = None,
 ) -> None:
     """Try clip lengths and batch sizes on this machine with one video, and recommend some."""
-    from pipeline.config import load_config
+    from pipeline.config_file import load_config
     from pipeline.profiling import profile
     from pipeline.report import print_profile
 

@@ -95,7 +95,7 @@ def _submission(
     options: list[str] | None,
 ) -> list[str]:
     """The job's command. Whatever can be told to be wrong here is not sent."""
-    from pipeline.config import load_config
+    from pipeline.config_file import load_config
 
     loaded = load_config(config, tuple(overrides or ()))
     if not output:
@@ -168,7 +168,7 @@ def preflight_command(
 
 
 def _load(config: str, overrides: tuple[str, ...]) -> Config:
-    from pipeline.config import load_config
+    from pipeline.config_file import load_config
     from pipeline.config_url import fetch_config
 
     if ":" not in config or os.path.exists(config):

@@ -51,7 +51,7 @@ def _check(member, analysis: Analysis, device: str) -> ModelCheck:  # type: igno
 
     from pipeline.analyzers.frames import FrameBatch
     from pipeline.demo.world import World
-    from pipeline.records import Pixels
+    from pipeline.pixels import Pixels
 
     before = _private_bytes()
     member.setup(device)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Config
 from pipeline.errors import UsageError, VideoError
-from pipeline.records import ClipPixels, Failure, ShardTask, Source, VideoIndex
+from pipeline.pixels import ClipPixels
+from pipeline.records import Failure, ShardTask, Source, VideoIndex
 
 if TYPE_CHECKING:
     from pipeline.engine.job import Job

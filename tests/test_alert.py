@@ -15,7 +15,8 @@ import pytest
 
 from pipeline import alert as alerting
 from pipeline.alert import alert
-from pipeline.config import AlertConfig, load_config, parse_config
+from pipeline.config import AlertConfig
+from pipeline.config_file import load_config, parse_config
 from pipeline.errors import ConfigError, RunAborted
 from pipeline.runner import run
 from tests.engine.test_engines import probe

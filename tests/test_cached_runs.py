@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.config import Config, parse_config
+from pipeline.config import Config
+from pipeline.config_file import parse_config
 from pipeline.deep_verify import deep_verify
 from pipeline.demo.video import write_video
 from pipeline.demo.world import World

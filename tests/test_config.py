@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config, load_config, parse_config
+from pipeline.config import Config
+from pipeline.config_file import load_config, parse_config
 from pipeline.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import load_config
+from pipeline.config_file import load_config
 from pipeline.config_url import MOST_BYTES, fetch_config
 from pipeline.errors import ConfigError
 from tests.object_store import object_store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.config import parse_config
+from pipeline.config_file import parse_config
 from pipeline.errors import UsageError
 from pipeline.profiling import Profile, Trial, profile
 from tests.videos import make

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.analyzers.models import resolve_model
-from pipeline.config import parse_config
+from pipeline.config_file import parse_config
 from pipeline.demo.corpus import make_corpus
 from pipeline.demo.video import write_video
 from pipeline.demo.world import World

@@ -10,7 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline.config import Config, parse_config
+from pipeline.config import Config
+from pipeline.config_file import parse_config
 from pipeline.deep_verify import deep_verify
 from pipeline.engine.worker import Decoder
 from pipeline.errors import RunAborted, UsageError

@@ -17,7 +17,7 @@ from pipeline.analyzers.preprocess import Preprocessing
 from pipeline.analyzers.steps import StepTimes
 from pipeline.analyzers.towers import load_tower
 from pipeline.config import ClipEmbedderConfig
-from pipeline.records import PixelFormat
+from pipeline.pixels import PixelFormat
 
 if TYPE_CHECKING:
     import pyarrow as pa

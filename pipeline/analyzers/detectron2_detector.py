@@ -26,7 +26,7 @@ from pipeline.analyzers.precision import autocast
 from pipeline.analyzers.resizing import resize
 from pipeline.analyzers.steps import StepTimes
 from pipeline.config import Detectron2Config
-from pipeline.records import PixelFormat
+from pipeline.pixels import PixelFormat
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.records import Pixels
+from pipeline.pixels import Pixels
 
 if TYPE_CHECKING:
     import torch

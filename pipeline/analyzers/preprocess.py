@@ -15,7 +15,7 @@ from pipeline.analyzers.colors import yuv_coefficients
 from pipeline.analyzers.processor_config import complete_processor_config, read_processor_config
 from pipeline.analyzers.resizing import CHUNK_PIXELS, Resample, resize
 from pipeline.errors import ConfigError
-from pipeline.records import Pixels
+from pipeline.pixels import Pixels
 
 if TYPE_CHECKING:
     import numpy as np

@@ -24,7 +24,7 @@ from pipeline.analyzers.preprocess import Preprocessing
 from pipeline.analyzers.steps import StepTimes
 from pipeline.config import TransformersDetectorConfig
 from pipeline.errors import ConfigError
-from pipeline.records import PixelFormat
+from pipeline.pixels import PixelFormat
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.config import Config, load_config
+from pipeline.config import Config
+from pipeline.config_file import load_config
 from pipeline.demo.corpus import DemoVideo, make_corpus
 from pipeline.demo.pattern import read_index
 from pipeline.demo.queries import QUERIES

@@ -15,7 +15,8 @@ from pipeline.engine.stats import Ack
 from pipeline.engine.tracker import Report
 from pipeline.engine.worker import AnalyzerGroup, Decoder, FusedWorker
 from pipeline.errors import FrameledgerError, VideoError
-from pipeline.records import ClipPixels, Parcel, ShardEnd, ShardTask, Source, VideoIndex
+from pipeline.pixels import ClipPixels
+from pipeline.records import Parcel, ShardEnd, ShardTask, Source, VideoIndex
 
 Loaded = TypeVar("Loaded")
 

@@ -15,17 +15,8 @@ from pipeline.analyzers.base import Analyzer
 from pipeline.analyzers.device import is_device_lost
 from pipeline.engine.job import Job
 from pipeline.errors import DeviceLost, FrameledgerError, VideoError
-from pipeline.records import (
-    ClipPixels,
-    ClipResult,
-    Parcel,
-    PixelFormat,
-    Pixels,
-    ShardEnd,
-    ShardTask,
-    Source,
-    VideoIndex,
-)
+from pipeline.pixels import ClipPixels, PixelFormat, Pixels
+from pipeline.records import ClipResult, Parcel, ShardEnd, ShardTask, Source, VideoIndex
 from pipeline.sources.decode import BufferPool, decode_shard, load_decoder
 from pipeline.sources.index import index_video
 from pipeline.sources.memory_cap import MemoryCap, max_memory

@@ -26,7 +26,8 @@ from typing import TypeAlias
 import numpy as np
 
 from pipeline.config import CacheConfig
-from pipeline.records import Clip, ClipPixels, Pixels, ShardEnd, ShardTask
+from pipeline.pixels import ClipPixels, Pixels
+from pipeline.records import Clip, ShardEnd, ShardTask
 from pipeline.sources.files import check_unchanged
 from pipeline.sources.frame_file import About, Damaged, FrameFile
 from pipeline.sources.frame_filling import Filling, name_of

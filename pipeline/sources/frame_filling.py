@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.records import ClipPixels, Pixels, ShardEnd, ShardTask
+from pipeline.pixels import ClipPixels, Pixels
+from pipeline.records import ShardEnd, ShardTask
 from pipeline.sources.frame_file import About, FrameFileWriter, file_bytes
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.errors import VideoError
-from pipeline.records import PixelFormat, VideoIndex
+from pipeline.pixels import PixelFormat
+from pipeline.records import VideoIndex
 from pipeline.sources.container import SAFE_OPTIONS, open_video
 from pipeline.sources.files import VideoFile
 from pipeline.sources.limits import above, check_picture

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from pipeline.errors import VideoError
-from pipeline.records import PixelFormat
+from pipeline.pixels import PixelFormat
 from pipeline.sources.index import quarter_turns
 from pipeline.sources.scaling import scaled_size
 

@@ -10,7 +10,7 @@ import pytest
 from pipeline.analyzers.frames import FrameBatch
 from pipeline.config import Detectron2Config
 from pipeline.errors import VideoError
-from pipeline.records import Pixels
+from pipeline.pixels import Pixels
 from tests.analyzers.tiny import scene
 
 pytestmark = pytest.mark.detectron2

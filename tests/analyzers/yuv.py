@@ -5,7 +5,7 @@ from __future__ import annotations
 import av
 import numpy as np
 
-from pipeline.records import Pixels
+from pipeline.pixels import Pixels
 
 
 def random_yuv(

@@ -47,7 +47,7 @@ class Corpus:
 
 def make_corpus(base: Path) -> Corpus:
     """Write the videos and run them without faults, in this process."""
-    from pipeline.config import load_config
+    from pipeline.config_file import load_config
     from pipeline.runner import run
 
     corpus = Corpus(base / "videos", base / "truth")

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.config import Config, parse_config
+from pipeline.config import Config
+from pipeline.config_file import parse_config
 from pipeline.errors import UsageError
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.verify import verify
@@ -219,7 +220,7 @@ def test_embeddings_of_real_videos_equal_a_plain_decode(real_video, tmp_path):
 
     from pipeline.analyzers.frames import FrameBatch
     from pipeline.analyzers.probe import ProbeEmbedder
-    from pipeline.records import Pixels
+    from pipeline.pixels import Pixels
 
     run(probe(), [str(real_video)], tmp_path / "out", engine="local")
     ledger = Ledger(tmp_path / "out")

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from pipeline.config import parse_config
+from pipeline.config_file import parse_config
 from pipeline.engine.placement import place, usable
 from pipeline.engine.sizing import BASE_BYTES, PROCESS_BYTES, Node, size
 

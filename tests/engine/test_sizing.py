@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import parse_config
+from pipeline.config_file import parse_config
 from pipeline.engine.placement import place
 from pipeline.engine.sizing import (
     BASE_BYTES,

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from pipeline.config import parse_config
+from pipeline.config_file import parse_config
 from pipeline.errors import RunAborted
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.runs import past_rate, read_runs

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import parse_config
+from pipeline.config_file import parse_config
 from pipeline.demo.video import variable_pts, write_video
 from pipeline.demo.world import World
 from pipeline.runner import run

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import parse_config
+from pipeline.config_file import parse_config
 from pipeline.demo.pattern import read_index
 from pipeline.errors import UsageError, VideoError
 from pipeline.ledger.reader import Ledger

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import parse_config
+from pipeline.config_file import parse_config
 from pipeline.demo.pattern import read_index
 from pipeline.ledger.reader import Ledger
 from pipeline.results.render import render

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipeline.analyzers.text import text_embeddings
 from pipeline.cli import invoke
-from pipeline.config import parse_config
+from pipeline.config_file import parse_config
 from pipeline.errors import UsageError
 from pipeline.ledger.reader import Ledger
 from pipeline.results.pixels import read_frames

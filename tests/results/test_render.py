@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import pytest
 
-from pipeline.config import parse_config
+from pipeline.config_file import parse_config
 from pipeline.demo.video import write_video
 from pipeline.errors import RunAborted, UsageError, VideoError
 from pipeline.ledger.reader import Ledger

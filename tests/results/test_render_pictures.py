@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.config import parse_config
+from pipeline.config_file import parse_config
 from pipeline.demo.video import write_video
 from pipeline.ledger.reader import Ledger
 from pipeline.results.boxes import BoxChoice, Boxes

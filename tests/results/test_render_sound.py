@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import pytest
 
-from pipeline.config import parse_config
+from pipeline.config_file import parse_config
 from pipeline.ledger.reader import Ledger
 from pipeline.results.render import render
 from pipeline.runner import run

@@ -13,7 +13,7 @@ import pytest
 from deltalake import DeltaTable
 
 from pipeline.cli import invoke
-from pipeline.config import parse_config
+from pipeline.config_file import parse_config
 from pipeline.durations import clock
 from pipeline.errors import UsageError
 from pipeline.ledger.reader import Ledger

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.cli import invoke
 from pipeline.cli_results import search_command
-from pipeline.config import parse_config
+from pipeline.config_file import parse_config
 from pipeline.demo.pattern import read_index
 from pipeline.errors import UsageError
 from pipeline.ledger.reader import Ledger

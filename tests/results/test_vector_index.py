@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmarks.search_making import make, scenes
 from pipeline.cli import invoke
-from pipeline.config import parse_config
+from pipeline.config_file import parse_config
 from pipeline.errors import UsageError
 from pipeline.ledger.gc import gc
 from pipeline.ledger.reader import Ledger

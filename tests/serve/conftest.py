@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from pipeline.config import parse_config
+from pipeline.config_file import parse_config
 from pipeline.demo.video import variable_pts, write_video
 from pipeline.demo.world import World
 from pipeline.ledger.reader import Ledger

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.config import parse_config
+from pipeline.config_file import parse_config
 from pipeline.demo.pattern import read_index
 from pipeline.ledger.gc import gc
 from pipeline.records import Failure

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from pipeline.config import parse_config
+from pipeline.config_file import parse_config
 from pipeline.runner import run
 from tests.serve.clients import client_of, is_plain
 from tests.videos import make

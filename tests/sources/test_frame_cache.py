@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from pipeline.config import CacheConfig, DecodeConfig
 from pipeline.demo.pattern import read_index
-from pipeline.records import ClipPixels, ShardEnd
+from pipeline.pixels import ClipPixels
+from pipeline.records import ShardEnd
 from pipeline.sources.decode import decode_shard
 from pipeline.sources.frame_cache import FrameCache, covering
 from pipeline.sources.index import index_video

@@ -6,7 +6,7 @@ import numpy as np
 import psutil
 import pytest
 
-from pipeline.config import parse_config
+from pipeline.config_file import parse_config
 from pipeline.sources.memory_cap import MemoryCap, max_memory
 
 MIB = 2**20

@@ -8,7 +8,8 @@ from PIL import Image
 
 from pipeline.config import DecodeConfig
 from pipeline.demo.pattern import read_index
-from pipeline.records import Clip, ClipPixels, Pixels
+from pipeline.pixels import ClipPixels, Pixels
+from pipeline.records import Clip
 from pipeline.sources.decode import BufferPool, decode_shard
 from pipeline.sources.index import index_video
 from pipeline.sources.plan import Grid, plan_video

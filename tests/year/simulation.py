@@ -19,7 +19,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config import Config, load_config
+from pipeline.config import Config
+from pipeline.config_file import load_config
 from pipeline.ledger.alive import FOLDER, live_runs
 from pipeline.ledger.gc import gc
 from pipeline.ledger.reader import Ledger

@@ -19,7 +19,7 @@ from pipeline.analyzers.base import ModelFacts, TableName
 from pipeline.analyzers.columns import detections_table, embeddings_table
 from pipeline.analyzers.steps import StepTimes
 from pipeline.demo.pattern import read_index
-from pipeline.records import PixelFormat
+from pipeline.pixels import PixelFormat
 
 MODELS = "FRAMELEDGER_YEAR"
 """Environment variable: versions of the detector and the embedder, seconds a call, the log."""
