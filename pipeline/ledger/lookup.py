@@ -3,7 +3,8 @@
     files         by the log's statistics                            (files.Files.listed)
     footers       kept, since a file never changes
     row groups    by their statistics
-    rows          the columns asked about; of row groups that have any, all columns
+    rows          the columns asked about; of row groups that have any, all columns (of one row
+                  group alone: all columns at once)
 
 Arrow's datasets skip the same, but to set up and end a scan takes them longer than to read one
 row group of each table, which is what a frame costs.
@@ -113,7 +114,8 @@ def find_rows(
         path, partition = file
         with filesystem.open_input_file(path) as source:
             footer = footers.of(path, source)
-            return list(_rows(source, footer, partition, values, schema))
+            alone = len(files) == 1
+            return list(_rows(source, footer, partition, values, schema, alone=alone))
 
     if len(files) <= _ONE_BY_ONE:
         found = [rows_of(file) for file in files]
@@ -129,14 +131,18 @@ def _rows(
     partition: dict[str, str],
     values: Mapping[str, str | int],
     schema: pa.Schema,
+    *,
+    alone: bool,
 ) -> Iterator[pa.Table]:
     groups = footer.groups(values)
     if not groups:
         return
     # Column by column each would be a request of its own to a store.
     file = pq.ParquetFile(source, metadata=footer.metadata, pre_buffer=True)
+    # The one row group that can have them nearly always has: nothing is saved by a look first.
+    first = None if alone and len(groups) == 1 else list(values)
     for group in groups:
-        asked = file.read_row_group(group, columns=list(values), use_threads=False)
+        asked = file.read_row_group(group, columns=first, use_threads=False)
         there = None
         for column, value in values.items():
             # Files that delta-rs has rewritten have types that Arrow does not compare.
@@ -144,8 +150,9 @@ def _rows(
             there = same if there is None else pc.and_(there, same)
         at = pc.indices_nonzero(there)
         if len(at):
+            rows = asked if first is None else file.read_row_group(group, use_threads=False)
             # Nor does it take rows of them.
-            yield _as(schema, file.read_row_group(group, use_threads=False), partition).take(at)
+            yield _as(schema, rows, partition).take(at)
 
 
 def _as(schema: pa.Schema, rows: pa.Table, partition: dict[str, str]) -> pa.Table:

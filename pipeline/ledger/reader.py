@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from deltalake import DeltaTable
 
 from pipeline.errors import UsageError
 from pipeline.ledger.analyses import (
@@ -34,6 +33,7 @@ from pipeline.ledger.indexes import read_index
 from pipeline.ledger.keys import keys_of
 from pipeline.ledger.scan import View, read_table
 from pipeline.ledger.schema import DATA_TABLES, TABLES
+from pipeline.ledger.snapshots import Snapshots
 from pipeline.ledger.store import Store
 from pipeline.records import VideoIndex
 
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 _BY_ANALYSIS = (*DATA_TABLES, "shards")
 _BY_CONTENT = (*_BY_ANALYSIS, "indexes")
+_NAMED = 10_000
+"""Uris whose video ids are kept in memory."""
 
 
 class Ledger:
@@ -71,9 +73,10 @@ class Ledger:
                 "name the folder that a run was given with --output"
             )
         self._store = open_store(self.output, as_of)
-        self._open: dict[str, DeltaTable] = {}
-        self._listed: dict[str, tuple[int, Files]] = {}
-        self._old: tuple[int, list[str]] | None = None
+        self._snapshots = Snapshots(self._store)
+        self._old: tuple[Files, list[str]] | None = None
+        self._named: tuple[Files, dict[str, str]] | None = None
+        """The video ids of uris that were asked for, as long as `videos` has these files."""
 
     # -- tables -----------------------------------------------------------------------
 
@@ -149,30 +152,12 @@ class Ledger:
         """All rows of a table as it is now, as a pyarrow dataset."""
         if name not in TABLES:
             raise UsageError(f"{self.output}: no table {name}; there are {', '.join(TABLES)}")
-        return self._files(name).all
+        return self._snapshots.files(name).all
 
     def fragments(self, name: str, analysis: str) -> list[ds.Fragment]:
         """The files with all rows of an analysis (its fingerprint), for a reader of its own."""
         rows = self.view(name, analysis=analysis, current=False)
         return list(rows.dataset.get_fragments(filter=rows.wanted))
-
-    def _snapshot(self, name: str, *, now: bool = True) -> DeltaTable:
-        """The table as it is now, or was when it was last looked at, which costs nothing."""
-        snapshot = self._open.get(name)
-        if snapshot is None:
-            snapshot = self._open[name] = self._store.open(name)
-        elif now and not self._store.is_past:
-            snapshot.update_incremental()
-        return snapshot
-
-    def _files(self, name: str, *, now: bool = True) -> Files:
-        """The files of the table as it is now, or was."""
-        snapshot = self._snapshot(name, now=now)
-        version, files = self._listed.get(name, (-1, None))
-        if files is None or version != snapshot.version():
-            files = self._store.files(name, snapshot, files)
-            self._listed[name] = snapshot.version(), files
-        return files
 
     def videos(self) -> pa.Table:
         """The current row of each uri, sorted by uri."""
@@ -185,12 +170,12 @@ class Ledger:
         how many rows there are in all. Older files are not read."""
         from pipeline.ledger.latest import read_latest
 
-        files = self._files(name)
+        files = self._snapshots.files(name)
         return read_latest(files, rows, columns), files.row_count
 
     def analyses(self) -> list[RecordedAnalysis]:
         """Every analysis of the output, the oldest first."""
-        return analyses_in(self._snapshot(table) for table in DATA_TABLES)
+        return analyses_in(self._snapshots.of(table) for table in DATA_TABLES)
 
     def _columns(self, name: str, columns: Sequence[str] | None) -> list[str] | None:
         there = TABLES[name].schema.names
@@ -204,10 +189,9 @@ class Ledger:
 
     def superseded(self) -> list[str]:
         """Ids of contents that some file once had and that no file has now."""
-        files = self._files("videos")
-        version = self._listed["videos"][0]
-        if self._old is None or self._old[0] != version:
-            self._old = version, superseded_in(files)
+        files = self._snapshots.files("videos")
+        if self._old is None or self._old[0] is not files:
+            self._old = files, superseded_in(files)
         return self._old[1]
 
     # -- rows by what is asked for ----------------------------------------------------
@@ -262,7 +246,7 @@ class Ledger:
     def index(self, video: str) -> VideoIndex:
         """The index of a video, by uri or video_id. Raises UsageError where there is none."""
         video_id = self.video_id(video)
-        index = read_index(self._files("indexes"), video_id)
+        index = read_index(self._snapshots.files("indexes"), video_id)
         if index is None:
             raise UsageError(f"{self.output}: video {video}: has no index yet")
         return index
@@ -302,7 +286,7 @@ class Ledger:
 
     def _rows_of(self, video_id: str, index: int, table: str, prints: list[str]) -> pa.Table:
         # `analyses` has looked at the data tables a moment ago.
-        files = self._files(table, now=False)
+        files = self._snapshots.files(table, now=False)
         return files.rows(prints, video_id=video_id, frame_index=index)
 
     def _frames_of(self, video_id: str, prints: list[str]) -> np.ndarray:
@@ -310,13 +294,18 @@ class Ledger:
         # Typed, for a table that no analysis writes to: an empty list has no type.
         wanted = pc.field("analysis").isin(pa.array(prints, pa.string()))
         wanted &= pc.field("video_id") == video_id
-        few = self._files("frames").having(video_id=video_id)
+        few = self._snapshots.files("frames").having(video_id=video_id)
         return read_table(few, ["frame_index"], wanted).column("frame_index").to_numpy()
 
     def video_id(self, video: str) -> str:
         """The content of a video, by uri (its newest) or video_id. Raises UsageError where there is
         none."""
-        videos = self._files("videos")
+        videos = self._snapshots.files("videos")
+        if self._named is None or self._named[0] is not videos or len(self._named[1]) >= _NAMED:
+            self._named = videos, {}
+        named = self._named[1]
+        if video in named:
+            return named[video]
         by_uri = videos.rows(uri=video)
         if by_uri.num_rows:
             latest = by_uri.sort_by("recorded_at").to_pylist()[-1]
@@ -324,7 +313,8 @@ class Ledger:
                 raise UsageError(
                     f"{self.output}: video {video} could not be read: {latest['reason']}"
                 )
-            return latest["video_id"]
+            named[video] = latest["video_id"]
+            return named[video]
         if videos.rows(video_id=video).num_rows or self._in_work(video):
             return video
         uris = read_table(self.dataset("videos"), ["uri"]).column("uri").unique()
@@ -333,5 +323,5 @@ class Ledger:
     def _in_work(self, video_id: str) -> bool:
         """Whether shards of a video have landed that no row of `videos` names yet."""
         wanted = pc.field("video_id") == video_id
-        few = self._files("shards").having(video_id=video_id)
+        few = self._snapshots.files("shards").having(video_id=video_id)
         return read_table(few, ["shard_id"], wanted).num_rows > 0

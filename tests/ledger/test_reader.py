@@ -168,3 +168,14 @@ def test_duckdb_reads_the_files_of_the_log(output: str) -> None:
 
 def _fragments(output: str):  # type: ignore[no-untyped-def]
     return Ledger(output).dataset("detections").get_fragments()
+
+
+def test_an_open_ledger_sees_that_a_file_has_another_content(tmp_path):
+    output = str(tmp_path)
+    with open_writer(output) as writer:
+        write_video(writer, "a")
+    ledger = Ledger(output)
+    assert [ledger.video_id("/videos/a.mp4") for _ in range(2)] == [video_id("a")] * 2
+    with open_writer(output, "run-2") as writer:
+        write_video(writer, "a", stamp="2:2", content="a2")
+    assert [ledger.video_id("/videos/a.mp4") for _ in range(2)] == [video_id("a2")] * 2
