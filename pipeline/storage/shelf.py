@@ -19,7 +19,6 @@ import errno
 import fcntl
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -45,9 +44,13 @@ class Shelf:
         """`setting`: the configuration's key for `folder`. Raises UsageError as `own_folder`."""
         self.folder = own_folder(folder, setting, name)
         self._limit = limit
-        self._since_ns = time.time_ns()
+        self._since_ns = 0
         try:
             with alone(self.folder):
+                # By the clock that files get their times from: it may be some ms behind time().
+                lock = os.path.join(self.folder, "lock")
+                os.utime(lock)
+                self._since_ns = os.stat(lock).st_mtime_ns
                 self._write_total(self._total())
         except OSError as error:
             # A full disk costs what cannot be added, and not the run.
@@ -77,7 +80,7 @@ class Shelf:
     def remove(self, key: str, name: str) -> None:
         """A file that is not what it should be."""
         path = os.path.join(self.folder, key, name)
-        with alone(self.folder), suppress(OSError):
+        with suppress(OSError), alone(self.folder):
             size = os.stat(path).st_size
             os.unlink(path)
             self._add(-size)
@@ -96,11 +99,11 @@ class Shelf:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 _take(file, size)
+                self._add(size)
             except OSError:
                 file.close()
                 os.unlink(path)
                 raise
-            self._add(size)
         return Coming(self, file, path, os.path.join(group, name), size)
 
     # -- all of it under the lock -----------------------------------------------------

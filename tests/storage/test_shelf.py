@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -124,6 +125,26 @@ def test_the_count_is_made_anew_after_a_restart(tmp_path):
     shelf = shelf_of(tmp_path)
     put(shelf, "b")
     assert total(shelf) == on_disk(shelf) == 20 * KIB
+
+
+def test_a_folder_that_somebody_removed_fails_nobody_who_reads(tmp_path):
+    shelf = shelf_of(tmp_path)
+    put(shelf, "a")
+    shutil.rmtree(shelf.folder)
+    assert shelf.names("a") == []
+    assert shelf.open("a", "f") is None
+    shelf.remove("a", "f")
+    with pytest.raises(FileNotFoundError):
+        shelf.begin("a", "f", KIB)
+
+
+def test_what_cannot_be_counted_is_not_begun(tmp_path):
+    shelf = shelf_of(tmp_path)
+    Path(shelf.folder, "total").unlink()
+    Path(shelf.folder, "total", "there").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        shelf.begin("a", "f", KIB)
+    assert not list(Path(shelf.folder, "a").iterdir())
 
 
 def test_a_folder_of_others_is_refused(tmp_path):
