@@ -122,7 +122,7 @@ class CacheConfig(_Model):
     format: Literal["npy"] = "npy"
     height: Annotated[PositiveInt, Field(ge=16)] = 256
     """Pixels of a picture's shorter side, as in 720p; smaller pictures stay as they are."""
-    budget_gb: PositiveFloat = 100.0
+    budget_gb: Annotated[PositiveFloat, Field(le=10**6)] = 100.0
     """10**9 bytes on each node."""
     folder: str | None = None
     """Where a node keeps them; None: XDG_CACHE_HOME, or .cache in the user's home."""

@@ -41,6 +41,7 @@ def test_every_shipped_configuration_loads(path):
         ({"cache": {"format": "jpeg"}}, (), "cache.format = 'jpeg'"),
         ({"cache": {"height": 8}}, (), "cache.height = 8"),
         ({"cache": {"budget_gb": 0}}, (), "cache.budget_gb = 0"),
+        ({"cache": {}}, ("cache.budget_gb=.inf",), "cache.budget_gb = inf"),
         (
             {"engine": {"workers": 2, "max_workers": 4}},
             (),
