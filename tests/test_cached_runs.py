@@ -220,7 +220,6 @@ def test_a_file_under_the_name_of_another_is_not_believed(corpus, tmp_path):
     name = one.read_bytes()
     one.write_bytes(other.read_bytes())
     other.write_bytes(name)
-    (cache / "x").mkdir()
     summary = run(config_of(cache), [str(corpus)], tmp_path / "b", engine="local")
     assert summary.frames == 115
     assert summary.cached_frames < 115

@@ -96,6 +96,7 @@ def _read(folder: Folder, name: str) -> dict[str, Any]:
 
 
 def this_process(since: float) -> bytes:
+    """What the lease of a run in this process says. `since`: seconds since 1970."""
     import psutil
 
     process = psutil.Process()

@@ -1,6 +1,6 @@
 """The few rows of a table that have given values, for which as little is read as possible.
 
-    files         by the log's statistics                            (files.Files.listed)
+    files         by the log's statistics                            (files.Files.rows)
     footers       kept, since a file never changes
     row groups    by their statistics
     rows          the columns asked about; of row groups that have any, all columns (of one row

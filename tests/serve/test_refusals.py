@@ -21,7 +21,7 @@ PATHS = [
     f"/api/videos/{NOBODY}/timeline", f"/api/videos/{NOBODY}/masks",
     f"/api/videos/{NOBODY}/frames/0.png",
     f"/api/videos/{NOBODY}/frames/0.jpg", "/api/videos/%27%20OR%201=1--/index",
-]  # fmt: skip  # fmt: skip
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -55,7 +55,7 @@ QUERIES = [
     "videos/{}/masks?start=0&stop=99", "videos/{}/timeline?parts=0",
     "videos/{}/timeline?parts=100000",
     "videos/{}/frames/1.jpg?width=99999", "videos/{}/frames/1.jpg?width=x",
-]  # fmt: skip  # fmt: skip
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("asked", QUERIES)
@@ -83,7 +83,7 @@ def test_only_reading(client, corpus, method):
 OTHERS = [
     "evil.com", "evil.com:8000", "127.0.0.1.evil.com", "localhost.evil.com", "192.168.0.1",
     "169.254.169.254", "[fe80::1]:8000", "0.0.0.0", "", "a:b:c", "127.0.0.1@evil.com",
-]  # fmt: skip  # fmt: skip
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", OTHERS)
