@@ -96,6 +96,8 @@ def search(
         raise UsageError(f"--k {k}: at least 1 is expected")
     ledger = output if isinstance(output, Ledger) else Ledger(output)
     of = embeddings_analysis(ledger, analysis)
+    # Before a model is loaded for nothing.
+    index = open_index(ledger, of) if approximate else None
     videos = _videos_like(ledger, video) if video is not None else None
     frames = None
     if class_name is not None or min_score is not None:
@@ -116,11 +118,8 @@ def search(
         due=_due(frozenset(ledger.superseded()), videos, frames),
         last_frame=lru_cache(lambda video_id: ledger.index(video_id).frame_count - 1),
     )
-    if approximate:
-        moments = open_index(ledger, of).search(vectors, wanted)
-    else:
-        moments = best_moments(vectors, wanted)
-    return _hits(ledger, moments, videos, video)
+    find = index.search if index is not None else best_moments
+    return _hits(ledger, find(vectors, wanted), videos, video)
 
 
 def frames_with(

@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,15 +77,12 @@ class Built:
     path: str
 
 
-def build_index(
-    ledger: Ledger,
-    analysis: RecordedAnalysis,
-    progress: Callable[[int], None] = lambda rows: None,
-) -> Built:
+def build_index(ledger: Ledger, analysis: RecordedAnalysis) -> Built:
     """Index the embeddings of an analysis; an index that is there gets what has come since.
 
-    It is built anew where files that it names are gone. Appears when it is whole. Raises
-    UsageError for an output on a store, or without usearch; RunAborted where it cannot be written.
+    It is built anew where files that it names are gone, or it is damaged. Appears when it is
+    whole. Raises UsageError for an output on a store, or without usearch; RunAborted where it
+    cannot be written.
     """
     usearch = _usearch("frameledger index")
     folder = _folder(ledger)
@@ -97,52 +93,52 @@ def build_index(
         folder.mkdir(exist_ok=True)
         # Of two at once the second adds to what the first has made.
         with alone(str(folder)):
-            return _build(usearch, folder, vectors, analysis.fingerprint, progress)
+            return _build(usearch, folder, vectors, analysis.fingerprint)
     except OSError as error:
         reason = error.strerror or str(error)
         raise RunAborted(f"{folder}: the index cannot be written: {reason}") from error
 
 
-def _build(
-    usearch: Any,
-    folder: Path,
-    vectors: Vectors,
-    analysis: str,
-    progress: Callable[[int], None],
-) -> Built:
+def _build(usearch: Any, folder: Path, vectors: Vectors, analysis: str) -> Built:
     paths = vectors.files
     before = _named(folder, analysis)
     if before is not None and not set(before.files) <= set(paths):
         before = None
-    dimensions = vectors.dimensions
-    graph = usearch.Index(
-        ndim=dimensions,
-        metric="cos",
-        dtype="i8",
-        connectivity=CONNECTIVITY,
-        expansion_add=EXPANSION_ADD,
-    )
-    files = list(before.files) if before is not None else []
+    graph = _graph(usearch, vectors.dimensions)
     if before is not None:
-        graph.load(str(folder / before.graph))
+        try:
+            graph.load(str(folder / before.graph))
+        except RuntimeError:
+            before, graph = None, _graph(usearch, vectors.dimensions)
+    files = list(before.files) if before is not None else []
+    known = set(files)
     added = 0
-    for path in (path for path in paths if path not in set(files)):
+    for path in (path for path in paths if path not in known):
         first = len(files) << _ROW_BITS
         files.append(path)
         for row, block in vectors.of_file(path):
             places = unlike(block.vectors)
             graph.add((first + row + places).astype(np.uint64), block.vectors[places])
             added += len(block.vectors)
-            progress(added)
     name = f"{analysis}-{uuid.uuid4().hex[:8]}.usearch"
     rows = added + (before.rows if before is not None else 0)
-    named = Named(name, analysis, dimensions, tuple(files), rows)
+    named = Named(name, analysis, vectors.dimensions, tuple(files), rows)
     if added or before is None:
         _publish(folder, named, graph)
     else:
         named = before
     size = (folder / named.graph).stat().st_size
     return Built(rows, added, len(graph), size, str(folder / named.graph))
+
+
+def _graph(usearch: Any, dimensions: int) -> Any:
+    return usearch.Index(
+        ndim=dimensions,
+        metric="cos",
+        dtype="i8",
+        connectivity=CONNECTIVITY,
+        expansion_add=EXPANSION_ADD,
+    )
 
 
 def unlike(vectors: np.ndarray) -> np.ndarray:
@@ -190,6 +186,8 @@ class VectorIndex:
 
     def _near(self, query: np.ndarray, count: int) -> dict[str, np.ndarray]:
         """Rows (int64) by file of the vectors nearest to the query."""
+        # Of as many as are asked for, room is made for each.
+        count = min(count, len(self._graph))
         self._graph.expansion_search = max(EXPANSION_SEARCH, count)
         keys = self._graph.search(query, count).keys.astype(np.int64)
         numbers, rows = keys >> _ROW_BITS, keys & ((1 << _ROW_BITS) - 1)
@@ -199,20 +197,20 @@ class VectorIndex:
 def open_index(ledger: Ledger, analysis: RecordedAnalysis) -> VectorIndex:
     """The index of an analysis' embeddings. Raises UsageError where there is none."""
     folder = _folder(ledger)
-    named = _named(folder, analysis.fingerprint)
-    if named is None:
-        raise UsageError(
-            f"{ledger.output}: has no index of embeddings {analysis.fingerprint}; make one with "
-            f"`frameledger index {ledger.output}`, or search without --approximate"
-        )
     try:
-        return VectorIndex(folder, named)
+        named = _named(folder, analysis.fingerprint)
+        if named is not None:
+            return VectorIndex(folder, named)
     except (OSError, RuntimeError, ValueError) as error:
         # Made anew a moment ago, or damaged.
         raise UsageError(
-            f"{folder / named.graph}: cannot be opened ({' '.join(str(error).split())}); try "
-            f"again, or remove {folder} and make it anew with `frameledger index {ledger.output}`"
+            f"{folder}: the index cannot be opened ({' '.join(str(error).split())}); try again, "
+            f"or make it anew with `frameledger index {ledger.output}`"
         ) from None
+    raise UsageError(
+        f"{ledger.output}: has no index of embeddings {analysis.fingerprint}; make one with "
+        f"`frameledger index {ledger.output}`, or search without --approximate"
+    )
 
 
 def _folder(ledger: Ledger) -> Path:

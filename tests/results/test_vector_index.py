@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -126,10 +127,37 @@ def test_a_user_is_told(own: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot be opened \(.*make it anew with `frameledger"):
         search(own, vector=vector, approximate=True)
     shutil.rmtree(own / FOLDER)
-    with pytest.raises(UsageError, match=r"has no index of embeddings .*`frameledger index "):
+    (own / FOLDER).touch()
+    with pytest.raises(UsageError, match=r"cannot be opened \(.*make it anew with `frameledger"):
         search(own, vector=vector, approximate=True)
+    (own / FOLDER).unlink()
+    with pytest.raises(UsageError, match=r"has no index of embeddings .*`frameledger index "):
+        search(own, "before any model is looked for", approximate=True)
     with pytest.raises(UsageError, match="no frameledger output"):
         build_index(Ledger(tmp_path / "none"), embeddings_analysis(Ledger(own)))
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> Path:
+    """1,000 vectors, and their index."""
+    make(tmp_path / "few", 1_000, some)
+    ledger = Ledger(tmp_path / "few")
+    build_index(ledger, embeddings_analysis(ledger))
+    return tmp_path / "few"
+
+
+@pytest.mark.parametrize("kept", [0, 0.5, 1 - 1e-6])
+def test_one_that_is_damaged_is_made_anew(few: Path, kept: float) -> None:
+    (graph,) = (few / FOLDER).glob("*.usearch")
+    os.truncate(graph, int(kept * graph.stat().st_size))
+    assert build_index(Ledger(few), embeddings_analysis(Ledger(few))).added == 1_000
+    assert len(search(few, vector=queries(1)[0], approximate=True)) == 20
+
+
+def test_more_may_be_asked_for_than_there_is(few: Path) -> None:
+    vector = queries(1)[0]
+    every = search(few, vector=vector, k=10**12)
+    assert search(few, vector=vector, k=10**12, approximate=True) == every
 
 
 def test_of_two_that_index_at_once_both_end_well(own: Path) -> None:
