@@ -118,6 +118,8 @@ class Queries:
             raise Refusal(410, GONE) from None
         if now.stamp == row["stamp"]:
             return now
+        if now.size_bytes != row["size_bytes"]:
+            raise Refusal(410, GONE)  # Without reading all of it for each thumbnail.
         try:
             return self._same(video_id, now)
         except (FrameledgerError, OSError):
