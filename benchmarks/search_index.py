@@ -19,38 +19,48 @@ QUERIES, K = 20, 20
 
 def search_index(work: Path, _videos: Path | None, sizes: tuple[int, ...] = SIZES) -> None:
     """Print the table; what was made is removed again."""
-    from pipeline.ledger.reader import Ledger
-    from pipeline.results.query import embeddings_analysis
-    from pipeline.results.search import search
-    from pipeline.results.vector_index import build_index
-
     header = ("frames", "build s", "in the graph", "MiB", "exact s", "index s", "recall", "least")
     rows = []
     for count in sizes:
         output = work / f"search-index-{count}"
         shutil.rmtree(output, ignore_errors=True)
-        make(output, count, scenes)
-        ledger = Ledger(output)
-        started = time.perf_counter()
-        built = build_index(ledger, embeddings_analysis(ledger))
-        seconds = time.perf_counter() - started
-        spent: dict[bool, list[float]] = {False: [], True: []}
-        recalls = []
-        for vector in queries():
-            found = {}
-            for approximate, times in spent.items():
-                ask = partial(search, Ledger(output), vector=vector, k=K, approximate=approximate)
-                started = time.perf_counter()
-                found[approximate] = {(hit.video_id, hit.frame_index) for hit in ask()}
-                times.append(time.perf_counter() - started)
-            recalls.append(len(found[True] & found[False]) / len(found[False]))
-        cells = (seconds, built.nodes, built.size_bytes / 2**20)
-        medians = (np.median(times) for times in spent.values())
-        told = (f"{built.rows:,}", f"{cells[0]:.1f}", f"{cells[1]:,}", f"{cells[2]:.1f}")
-        quality = (f"{np.mean(recalls):.3f}", f"{min(recalls):.3f}")
-        rows.append((*told, *(f"{median:.2f}" for median in medians), *quality))
-        shutil.rmtree(output)
+        try:
+            rows.append(_measured(output, count))
+        finally:
+            shutil.rmtree(output, ignore_errors=True)
     table(f"Search with a vector index, medians of {QUERIES} queries, k = {K}", header, rows)
+
+
+def _measured(output: Path, count: int) -> tuple[str, ...]:
+    from pipeline.ledger.reader import Ledger
+    from pipeline.results.query import embeddings_analysis
+    from pipeline.results.search import search
+    from pipeline.results.vector_index import build_index
+
+    make(output, count, scenes)
+    ledger = Ledger(output)
+    started = time.perf_counter()
+    built = build_index(ledger, embeddings_analysis(ledger))
+    seconds = time.perf_counter() - started
+    spent: dict[bool, list[float]] = {False: [], True: []}
+    recalls = []
+    for vector in queries():
+        found = {}
+        for approximate, times in spent.items():
+            ask = partial(search, Ledger(output), vector=vector, k=K, approximate=approximate)
+            started = time.perf_counter()
+            found[approximate] = {(hit.video_id, hit.frame_index) for hit in ask()}
+            times.append(time.perf_counter() - started)
+        recalls.append(len(found[True] & found[False]) / len(found[False]))
+    return (
+        f"{built.rows:,}",
+        f"{seconds:.1f}",
+        f"{built.nodes:,}",
+        f"{built.size_bytes / 2**20:.1f}",
+        *(f"{np.median(times):.2f}" for times in spent.values()),
+        f"{np.mean(recalls):.3f}",
+        f"{min(recalls):.3f}",
+    )
 
 
 def queries() -> list[np.ndarray]:
