@@ -152,7 +152,7 @@ class Preprocessing:
 
     @property
     def smallest_side(self) -> int | None:
-        """Pixels of the shorter side below which no picture has to be enlarged; None where
+        """Pixels of the shorter side from which on no picture has to be enlarged; None where
         pictures are not resized, so that a smaller one is another."""
         if self.patch_size is not None:
             return self.patch_size * math.isqrt(self.max_patches)

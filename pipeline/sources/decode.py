@@ -60,7 +60,7 @@ def decode_shard(
     config: DecodeConfig,
     wanted: PixelFormat | None,
     pool: BufferPool | None = None,
-    scaled: int | None = None,
+    scaled_side: int | None = None,
 ) -> Iterator[ClipPixels | ShardEnd]:
     """Yield every clip of the shard, in order, then a ShardEnd that says what was missing.
 
@@ -70,7 +70,7 @@ def decode_shard(
         wanted: the pixel format the analyzers prefer; see `pictures.AvPicture` for when a frame
             comes as rgb24 all the same. None: no whole pictures.
         pool: takes buffers from here; the caller gives them back.
-        scaled: pixels of the shorter side of the small pictures; None: there are none.
+        scaled_side: pixels of the shorter side of the small pictures; None: there are none.
 
     Raises VideoError("decode", reason) where the shard as a whole cannot be decoded, a limit of
     `config` is met, or the file changes meanwhile.
@@ -85,7 +85,7 @@ def decode_shard(
             _frames(file, task.index, first, stop, config, wanted or "rgb24", notes)
             for first, stop in _wanted_runs(task)
         )
-        views = _Views(wanted is not None, Scaler(scaled) if scaled is not None else None)
+        views = _Views(wanted is not None, Scaler(scaled_side) if scaled_side is not None else None)
         for clip_pixels in _fill(task, attempt, frames, seen, pool or BufferPool(), views):
             now = time.perf_counter()
             clip_s, spent_s = now - started, spent_s + now - started

@@ -63,7 +63,7 @@ class Shelved:
 
     def decode(self):
         self.decoded += 1
-        return decode_shard(self.task, 1, DecodeConfig(), None, scaled=self.side)
+        return decode_shard(self.task, 1, DecodeConfig(), None, scaled_side=self.side)
 
     def items(self, cache, attempt=1):
         return cache.items(self.task, attempt, self.decode, read=True)
