@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.gpu import Busy, peak_memory, reset_memory, utilization
 
 if TYPE_CHECKING:
+    from pipeline.clip_pixels import ClipPixels
     from pipeline.config import Config
-    from pipeline.pixels import ClipPixels
 
 MOST_FED = 128
 """Frames decoded beforehand for `fed`: 400 MB at 1080p."""
@@ -96,8 +96,8 @@ def fed(config: Config, video: Path, output: Path, *, warm_s: float, seconds: fl
 
 
 def _decoded(job: Any, video: Path, device: str) -> list[ClipPixels]:
+    from pipeline.clip_pixels import ClipPixels
     from pipeline.engine.worker import Decoder
-    from pipeline.pixels import ClipPixels
     from pipeline.records import Source
     from pipeline.sources.discover import discover
     from pipeline.sources.plan import plan_video

@@ -85,8 +85,8 @@ def _load_cv2() -> Any:
 
 def _read_exact(path: Path) -> Iterator[np.ndarray]:
     """As a run does: index from packets, then frames whose pts the index has."""
+    from pipeline.clip_pixels import ClipPixels
     from pipeline.config import DecodeConfig
-    from pipeline.pixels import ClipPixels
     from pipeline.records import Source
     from pipeline.sources.decode import BufferPool, decode_shard
     from pipeline.sources.discover import discover

@@ -50,8 +50,8 @@ def _check(member, analysis: Analysis, device: str) -> ModelCheck:  # type: igno
     import numpy as np
 
     from pipeline.analyzers.frames import FrameBatch
+    from pipeline.clip_pixels import Pixels
     from pipeline.demo.world import World
-    from pipeline.pixels import Pixels
 
     before = _private_bytes()
     member.setup(device)

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline.clip_pixels import ClipPixels
 from pipeline.config import Config
 from pipeline.errors import UsageError, VideoError
-from pipeline.pixels import ClipPixels
 from pipeline.records import Failure, ShardTask, Source, VideoIndex
 
 if TYPE_CHECKING:

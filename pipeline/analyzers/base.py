@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pipeline.analyzers.steps import StepTimes
-from pipeline.pixels import PixelFormat
+from pipeline.clip_pixels import PixelFormat
 
 if TYPE_CHECKING:
     import pyarrow as pa

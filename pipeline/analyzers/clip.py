@@ -16,8 +16,8 @@ from pipeline.analyzers.precision import autocast
 from pipeline.analyzers.preprocess import Preprocessing
 from pipeline.analyzers.steps import StepTimes
 from pipeline.analyzers.towers import load_tower
+from pipeline.clip_pixels import PixelFormat
 from pipeline.config import ClipEmbedderConfig
-from pipeline.pixels import PixelFormat
 
 if TYPE_CHECKING:
     import pyarrow as pa

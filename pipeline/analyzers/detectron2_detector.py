@@ -25,8 +25,8 @@ from pipeline.analyzers.masks import Rle, encode_masks
 from pipeline.analyzers.precision import autocast
 from pipeline.analyzers.resizing import resize
 from pipeline.analyzers.steps import StepTimes
+from pipeline.clip_pixels import PixelFormat
 from pipeline.config import Detectron2Config
-from pipeline.pixels import PixelFormat
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.pixels import Pixels
+from pipeline.clip_pixels import Pixels
 
 if TYPE_CHECKING:
     import torch

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.analyzers.colors import yuv_coefficients
 from pipeline.analyzers.processor_config import complete_processor_config, read_processor_config
 from pipeline.analyzers.resizing import CHUNK_PIXELS, Resample, resize
+from pipeline.clip_pixels import Pixels
 from pipeline.errors import ConfigError
-from pipeline.pixels import Pixels
 
 if TYPE_CHECKING:
     import numpy as np

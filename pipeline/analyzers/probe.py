@@ -15,7 +15,7 @@ from pipeline.analyzers.base import ModelFacts, TableName
 from pipeline.analyzers.colors import yuv_coefficients
 from pipeline.analyzers.columns import embeddings_table
 from pipeline.analyzers.steps import StepTimes
-from pipeline.pixels import PixelFormat, Pixels
+from pipeline.clip_pixels import PixelFormat, Pixels
 
 if TYPE_CHECKING:
     import pyarrow as pa

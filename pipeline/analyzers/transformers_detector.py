@@ -22,9 +22,9 @@ from pipeline.analyzers.models import (
 from pipeline.analyzers.precision import autocast
 from pipeline.analyzers.preprocess import Preprocessing
 from pipeline.analyzers.steps import StepTimes
+from pipeline.clip_pixels import PixelFormat
 from pipeline.config import TransformersDetectorConfig
 from pipeline.errors import ConfigError
-from pipeline.pixels import PixelFormat
 
 if TYPE_CHECKING:
     import pyarrow as pa

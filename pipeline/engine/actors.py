@@ -9,13 +9,13 @@ from typing import Generic, TypeVar
 
 import ray
 
+from pipeline.clip_pixels import ClipPixels
 from pipeline.engine.collect import Collector
 from pipeline.engine.job import Job
 from pipeline.engine.stats import Ack
 from pipeline.engine.tracker import Report
 from pipeline.engine.worker import AnalyzerGroup, Decoder, FusedWorker
 from pipeline.errors import FrameledgerError, VideoError
-from pipeline.pixels import ClipPixels
 from pipeline.records import Parcel, ShardEnd, ShardTask, Source, VideoIndex
 
 Loaded = TypeVar("Loaded")

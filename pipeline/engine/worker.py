@@ -13,9 +13,9 @@ import psutil
 
 from pipeline.analyzers.base import Analyzer
 from pipeline.analyzers.device import is_device_lost
+from pipeline.clip_pixels import ClipPixels, PixelFormat, Pixels
 from pipeline.engine.job import Job
 from pipeline.errors import DeviceLost, FrameledgerError, VideoError
-from pipeline.pixels import ClipPixels, PixelFormat, Pixels
 from pipeline.records import ClipResult, Parcel, ShardEnd, ShardTask, Source, VideoIndex
 from pipeline.sources.decode import BufferPool, decode_shard, load_decoder
 from pipeline.sources.index import index_video

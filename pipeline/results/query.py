@@ -161,7 +161,7 @@ def _probe_vector(rgb: np.ndarray | None) -> np.ndarray:
 
 def _first(embedder: Any, rgb: np.ndarray) -> np.ndarray:
     from pipeline.analyzers.frames import FrameBatch
-    from pipeline.pixels import Pixels
+    from pipeline.clip_pixels import Pixels
 
     height, width = rgb.shape[:2]
     rows = embedder.analyze(FrameBatch(Pixels(rgb[None], "rgb24", width, height)))

@@ -57,7 +57,6 @@ class Named:
     graph: str
     """Name of its file."""
     analysis: str
-    dimensions: int
     files: tuple[str, ...]
     """Below `embeddings`, in the order of their numbers."""
     rows: int
@@ -122,7 +121,7 @@ def _build(usearch: Any, folder: Path, vectors: Vectors, analysis: str) -> Built
             added += len(block.vectors)
     name = f"{analysis}-{uuid.uuid4().hex[:8]}.usearch"
     rows = added + (before.rows if before is not None else 0)
-    named = Named(name, analysis, vectors.dimensions, tuple(files), rows)
+    named = Named(name, analysis, tuple(files), rows)
     if added or before is None:
         _publish(folder, named, graph)
     else:

@@ -9,8 +9,8 @@ from itertools import chain
 
 import numpy as np
 
+from pipeline.clip_pixels import ClipPixels, PixelFormat, Pixels
 from pipeline.config import DecodeConfig
-from pipeline.pixels import ClipPixels, PixelFormat, Pixels
 from pipeline.records import Clip, ShardEnd, ShardTask, VideoIndex
 from pipeline.sources.files import VideoFile, opened
 from pipeline.sources.frames import DecodeNotes, frames_opencv, frames_pyav, import_cv2

@@ -25,8 +25,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from pipeline.clip_pixels import ClipPixels, Pixels
 from pipeline.config import CacheConfig
-from pipeline.pixels import ClipPixels, Pixels
 from pipeline.records import Clip, ShardEnd, ShardTask
 from pipeline.sources.files import check_unchanged
 from pipeline.sources.frame_file import About, Damaged, FrameFile

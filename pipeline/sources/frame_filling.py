@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.pixels import ClipPixels, Pixels
+from pipeline.clip_pixels import ClipPixels, Pixels
 from pipeline.records import ShardEnd, ShardTask
 from pipeline.sources.frame_file import About, FrameFileWriter, file_bytes
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.clip_pixels import PixelFormat
 from pipeline.errors import VideoError
-from pipeline.pixels import PixelFormat
 from pipeline.records import VideoIndex
 from pipeline.sources.container import SAFE_OPTIONS, open_video
 from pipeline.sources.files import VideoFile

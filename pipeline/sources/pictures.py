@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from pipeline.clip_pixels import PixelFormat
 from pipeline.errors import VideoError
-from pipeline.pixels import PixelFormat
 from pipeline.sources.index import quarter_turns
 from pipeline.sources.scaling import scaled_size
 

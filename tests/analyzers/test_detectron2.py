@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from pipeline.analyzers.frames import FrameBatch
+from pipeline.clip_pixels import Pixels
 from pipeline.config import Detectron2Config
 from pipeline.errors import VideoError
-from pipeline.pixels import Pixels
 from tests.analyzers.tiny import scene
 
 pytestmark = pytest.mark.detectron2

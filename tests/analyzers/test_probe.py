@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.analyzers.frames import FrameBatch
 from pipeline.analyzers.probe import ProbeEmbedder, mean_colours
-from pipeline.pixels import Pixels
+from pipeline.clip_pixels import Pixels
 from tests.analyzers.tiny import rgb_pixels
 from tests.analyzers.yuv import as_rgb, random_yuv
 

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.analyzers.frames import FrameBatch
 from pipeline.analyzers.preprocess import to_rgb
-from pipeline.pixels import Pixels
+from pipeline.clip_pixels import Pixels
 from pipeline.sources.pictures import AvPicture
 from tests.analyzers.tiny import rgb_pixels, scene
 from tests.analyzers.yuv import as_rgb, random_yuv

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.pixels import Pixels
+from pipeline.clip_pixels import Pixels
 
 CLASSES = {0: "cat", 1: "dog", 2: "fish"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import av
 import numpy as np
 
-from pipeline.pixels import Pixels
+from pipeline.clip_pixels import Pixels
 
 
 def random_yuv(

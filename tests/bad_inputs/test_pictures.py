@@ -23,7 +23,7 @@ def grid_colours(rgb: np.ndarray) -> list[float]:
     """What the probe writes of a frame: the mean colours of its 16x9 grid."""
     from pipeline.analyzers.frames import FrameBatch
     from pipeline.analyzers.probe import ProbeEmbedder
-    from pipeline.pixels import Pixels
+    from pipeline.clip_pixels import Pixels
 
     pixels = Pixels(np.ascontiguousarray(rgb)[None], "rgb24", rgb.shape[1], rgb.shape[0])
     return ProbeEmbedder().analyze(FrameBatch(pixels))["embedding"][0].as_py()

@@ -20,7 +20,7 @@ def assert_as_plain(outcome: Outcome, path: Path, frames: int) -> list[dict]:
     """Every frame at its place, with the pts and the picture that a plain decode gives."""
     from pipeline.analyzers.frames import FrameBatch
     from pipeline.analyzers.probe import ProbeEmbedder
-    from pipeline.pixels import Pixels
+    from pipeline.clip_pixels import Pixels
 
     plain = plain_decode(path)
     assert len(plain) == frames

@@ -220,7 +220,7 @@ def test_embeddings_of_real_videos_equal_a_plain_decode(real_video, tmp_path):
 
     from pipeline.analyzers.frames import FrameBatch
     from pipeline.analyzers.probe import ProbeEmbedder
-    from pipeline.pixels import Pixels
+    from pipeline.clip_pixels import Pixels
 
     run(probe(), [str(real_video)], tmp_path / "out", engine="local")
     ledger = Ledger(tmp_path / "out")

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from pipeline.clip_pixels import ClipPixels
 from pipeline.config import CacheConfig
 from pipeline.config_file import parse_config
 from pipeline.engine.worker import AnalyzerGroup, Decoder, warm_up
-from pipeline.pixels import ClipPixels
 from pipeline.runner import make_job
 from pipeline.sources.index import index_video
 from pipeline.sources.plan import plan_video

@@ -12,9 +12,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.clip_pixels import ClipPixels
 from pipeline.config import CacheConfig, DecodeConfig
 from pipeline.demo.pattern import read_index
-from pipeline.pixels import ClipPixels
 from pipeline.records import ShardEnd
 from pipeline.sources.decode import decode_shard
 from pipeline.sources.frame_cache import FrameCache, covering

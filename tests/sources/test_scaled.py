@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.clip_pixels import ClipPixels, Pixels
 from pipeline.config import DecodeConfig
 from pipeline.demo.pattern import read_index
-from pipeline.pixels import ClipPixels, Pixels
 from pipeline.records import Clip
 from pipeline.sources.decode import BufferPool, decode_shard
 from pipeline.sources.index import index_video

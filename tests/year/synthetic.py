@@ -18,8 +18,8 @@ import numpy as np
 from pipeline.analyzers.base import ModelFacts, TableName
 from pipeline.analyzers.columns import detections_table, embeddings_table
 from pipeline.analyzers.steps import StepTimes
+from pipeline.clip_pixels import PixelFormat
 from pipeline.demo.pattern import read_index
-from pipeline.pixels import PixelFormat
 
 MODELS = "FRAMELEDGER_YEAR"
 """Environment variable: versions of the detector and the embedder, seconds a call, the log."""
