@@ -1,22 +1,26 @@
-"""The actors of a run: the stages of `engine.worker` and `engine.collect`, each in a process."""
+"""The actors of a run: the stages of `engine.worker` and `engine.collect`, each in a process.
+
+Every process of a run imports this: what writes the tables is imported by what writes them alone.
+"""
 
 from __future__ import annotations
 
 import threading
 import uuid
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import ray
 
 from pipeline.clip_pixels import ClipPixels
-from pipeline.engine.collect import Collector
 from pipeline.engine.job import Job
-from pipeline.engine.stats import Ack
-from pipeline.engine.tracker import Report
 from pipeline.engine.worker import AnalyzerGroup, Decoder, FusedWorker
 from pipeline.errors import FrameledgerError, VideoError
 from pipeline.records import Parcel, ShardEnd, ShardTask, Source, VideoIndex
+
+if TYPE_CHECKING:
+    from pipeline.engine.stats import Ack
+    from pipeline.engine.tracker import Report
 
 Loaded = TypeVar("Loaded")
 
@@ -115,6 +119,8 @@ class CollectorActor:
     """A writer of the tables."""
 
     def __init__(self, job: Job, part: int) -> None:
+        from pipeline.engine.collect import Collector
+
         self._collector = Collector(job, part)
 
     @ray.method(max_task_retries=-1)

@@ -50,17 +50,31 @@ def frames(request) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def folder(request, tmp_path_factory):
-    """The checkpoint of the architecture that the test names, made once and then removed."""
+def checkpoints(tmp_path_factory):
+    """The folder of an architecture's checkpoint, which takes seconds and is made once."""
     import torch
 
-    torch.manual_seed(0)
-    model, processor = request.param()
-    path = tmp_path_factory.mktemp(request.param.__name__)
-    model.save_pretrained(path)
-    tiny.save_processor(path, processor)
-    yield path
-    shutil.rmtree(path)
+    made: dict[str, Path] = {}
+
+    def of(architecture) -> Path:
+        name = architecture.__name__
+        if name not in made:
+            torch.manual_seed(0)
+            model, processor = architecture()
+            made[name] = tmp_path_factory.mktemp(name)
+            model.save_pretrained(made[name])
+            tiny.save_processor(made[name], processor)
+        return made[name]
+
+    yield of
+    for path in made.values():
+        shutil.rmtree(path)
+
+
+@pytest.fixture
+def folder(request, checkpoints) -> Path:
+    """The checkpoint of the architecture that the test names."""
+    return checkpoints(request.param)
 
 
 def detr():
