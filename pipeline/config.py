@@ -181,6 +181,47 @@ class ClipEmbedderConfig(ModelConfig):
 EmbedderConfig = Annotated[ProbeConfig | ClipEmbedderConfig, Field(discriminator="backend")]
 
 
+class _LightTracks(_Model):
+    """What trackers that look at boxes alone have in common."""
+
+    class_aware: bool = True
+    """A track keeps to one class. False: boxes of all classes are matched with each other."""
+    lost_seconds: PositiveFloat = 1.0
+    """How long a track without a detection is looked for before it ends."""
+    min_frames: PositiveInt = 1
+    """Sampled frames in a row with a detection before a track has its id."""
+    duplicate_iou: Annotated[float, Field(gt=0, le=1)] = 0.7
+    """A detection that overlaps a better one (of its class, where that is kept to) by more is taken
+    for the same object, and has no track. Detectors without suppression give such. 1: none is."""
+    high_score: Annotated[float, Field(ge=0, le=1)] = 0.6
+    """Detections below may not begin a track."""
+
+
+class ByteTrackConfig(_LightTracks):
+    """Detections of low score go on with tracks that those of high score leave."""
+
+    backend: Literal["bytetrack"]
+    min_iou: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Of a detection and a track's predicted box."""
+    new_score: Annotated[float, Field(ge=0, le=1)] = 0.7
+    """Of a detection that begins a track."""
+
+
+class OCSortConfig(_LightTracks):
+    """Tracks that are found again are corrected for the time in which they were lost; detections
+    below `high_score` are not looked at."""
+
+    backend: Literal["ocsort"]
+    min_iou: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    direction_weight: Annotated[float, Field(ge=0)] = 0.2
+    """Of going on in the direction so far, beside the IoU."""
+    direction_frames: PositiveInt = 3
+    """Sampled frames over which that direction is taken."""
+
+
+TrackerConfig = Annotated[ByteTrackConfig | OCSortConfig, Field(discriminator="backend")]
+
+
 class EngineConfig(_Model):
     name: Literal["ray", "local"] = "ray"
     placement: Literal["auto", "split", "fused"] = "auto"
@@ -291,6 +332,7 @@ class Config(_Model):
     cache: CacheConfig | None = None
     detector: DetectorConfig | None = None
     embedder: EmbedderConfig | None = None
+    tracker: TrackerConfig | None = None
     engine: EngineConfig = EngineConfig()
     memory: MemoryConfig = MemoryConfig()
     commit: CommitConfig = CommitConfig()
@@ -300,3 +342,9 @@ class Config(_Model):
     """Used when the command line names no input."""
     links: Literal["inside", "anywhere"] = "inside"
     """Links found in a folder lead to files in it; `anywhere`: out of it too, and to folders."""
+
+    @model_validator(mode="after")
+    def _tracks_of_boxes(self) -> Config:
+        if self.tracker is not None and self.detector is None:
+            raise ValueError("tracker: tracks are made of detections; configure a detector too")
+        return self

@@ -88,7 +88,7 @@ def _first_problem(error: ValidationError) -> str:
     """One line for the user out of pydantic's report: key, value, what to do."""
     problem = error.errors()[0]
     # Pydantic puts the tags of unions into the path; they are no keys of the file.
-    tags = {"probe", "clip", "transformers", "detectron2"}
+    tags = {"probe", "clip", "transformers", "detectron2", "bytetrack", "ocsort"}
     names = [str(part) for part in problem["loc"]]
     names = [n for i, n in enumerate(names) if not (i == 1 and n in tags)]
     names = [n for n in names if not n.startswith(("function-", "constrained-", "literal["))]

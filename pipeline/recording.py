@@ -42,7 +42,7 @@ def recorded(job: Job, corpus: Corpus, stats: RunStats) -> Iterator[None]:
         started_at=log.now(),
         config=job.config.model_dump_json(),
         inputs=corpus.inputs,
-        analyses=tuple(job.by_fingerprint()),
+        analyses=tuple(analysis.fingerprint for analysis in job.wanted),
     )
     log.write(record)
     code, error = EXIT_OK, ""
@@ -88,5 +88,5 @@ def make_current(job: Job) -> None:
     from pipeline.ledger.store import Store
 
     store = Store(job.output)
-    if all(store.exists(analysis.table) for analysis in job.analyses):
-        record_analyses(store, job.analyses, job.run_id)
+    if all(store.exists(analysis.table) for analysis in job.wanted):
+        record_analyses(store, job.wanted, job.run_id)

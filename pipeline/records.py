@@ -124,7 +124,7 @@ class Analysis:
     """An analyzer with everything that changes its output, and the table it writes to."""
 
     name: str
-    """The role: `frames`, `detector` or `embedder`."""
+    """The role: `frames`, `detector`, `embedder` or `tracker`."""
     table: str
     identity: dict[str, object]
 

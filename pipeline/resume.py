@@ -53,6 +53,8 @@ class Corpus:
     priority: Priority = "discovery"
     counts: dict[str, int] = field(default_factory=dict)
     """Videos by state, counted as they are streamed."""
+    untracked: dict[str, Source] = field(default_factory=dict)
+    """By video_id: videos without work, whose tracks have not all landed."""
     discovery: Discovery = field(init=False)
 
     def __post_init__(self) -> None:
@@ -139,8 +141,16 @@ class Corpus:
         for item, entry, is_done in zip(batch, known, done.tolist(), strict=True):
             if isinstance(item, Failure):
                 yield self._unseen(item, entry)
-            else:
-                yield self._judge(item, entry, is_done)
+                continue
+            candidate = self._judge(item, entry, is_done)
+            if candidate.video_id is not None and not candidate.due:
+                self._note_untracked(candidate.video_id, item)
+            yield candidate
+
+    def _note_untracked(self, video_id: str, source: Source) -> None:
+        tracks = self.job.tracks
+        if tracks is not None and not self.books.video_done(video_id, tracks.fingerprint):
+            self.untracked[video_id] = source
 
     def _unseen(self, failure: Failure, known: Known | None) -> Candidate:
         source = Source(failure.uri, "", 0)

@@ -1,4 +1,4 @@
-"""The pipeline, top to bottom: discover, index, plan, decode, analyze, collect, commit."""
+"""The pipeline, top to bottom: discover, index, plan, decode, analyze, collect, commit; track."""
 
 from __future__ import annotations
 
@@ -137,6 +137,7 @@ def _process(
     from pipeline.analyzers.registry import cache_notes
     from pipeline.engine.tracker import Tracker
     from pipeline.recording import make_current, recorded
+    from pipeline.tracks.track_pass import track_videos
 
     if job.config.decode.backend == "opencv":
         note = "decode.backend = opencv: frames are numbered as OpenCV delivers them, not exactly"
@@ -149,9 +150,11 @@ def _process(
         corpus = open_corpus(job, terms.inputs, retry_failed=retry, priority=terms.priority)
     tracker = Tracker(corpus, stats, terms.limit, lease, terms.budget)
     first = tracker.first_due()
-    with recorded(job, corpus, stats) if first is not None else nullcontext():
+    busy = first is not None or bool(corpus.untracked)
+    with recorded(job, corpus, stats) if busy else nullcontext():
         if first is not None:
             _work(job, tracker, first, address)
+        track_videos(job, tracker.worked, corpus.untracked, terms.budget, stats)
         tracker.count_left()
     if not corpus.counts:
         raise UsageError(nothing_in(corpus))
@@ -210,7 +213,7 @@ def _take_back_quarantined(job: Job, corpus: Corpus, limit: int | None, stats: R
     store = Store(job.output)
     what = find_reopening(store, job.analyses[0].fingerprint, lost) if lost else None
     if what is not None:
-        others = not_redone(store, what, job.by_fingerprint())
+        others = not_redone(store, what, [analysis.fingerprint for analysis in job.wanted])
         if others:
             stats.note(
                 f"quarantined clips are not tried again: {', '.join(others)} has looked at the "
@@ -237,6 +240,7 @@ def make_job(
 ) -> Job:
     """The run's identity, with its models found and its output checked."""
     from pipeline.engine.job import Job, analyses_of
+    from pipeline.tracks.analysis import tracks_of
 
     if not isinstance(config, Config):
         config = load_config(config)
@@ -244,7 +248,9 @@ def make_job(
         chosen = config.engine.model_copy(update={"name": engine})
         config = config.model_copy(update={"engine": chosen})
     output = check_output(output)
-    return Job(check_run_id(run_id or new_run_id()), config, output, analyses_of(config))
+    analyses = analyses_of(config)
+    tracks = tracks_of(config, analyses)
+    return Job(check_run_id(run_id or new_run_id()), config, output, analyses, tracks)
 
 
 def check_output(output: str) -> str:

@@ -50,6 +50,9 @@ class RunSummary:
     """The most that any process which analyzes has held."""
     device_bytes: int
     """The same on its GPU."""
+    tracked: int
+    """Videos of which tracks were made."""
+    track_s: float
     commit_s: float
     commits: int
     shares: dict[str, float]
@@ -75,7 +78,7 @@ class RunSummary:
     @property
     def did_nothing(self) -> bool:
         ended = self.videos_ok or self.videos_partial or self.videos_failed
-        return not (ended or self.shards or self.left)
+        return not (ended or self.shards or self.tracked or self.left)
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self) | {"exit_code": self.exit_code}
@@ -114,6 +117,8 @@ def summarize(
         steps_s=dict(stats.steps_s),
         host_bytes=stats.host_bytes,
         device_bytes=stats.device_bytes,
+        tracked=stats.tracked,
+        track_s=stats.track_s,
         commit_s=stats.commit_s,
         commits=stats.commits,
         shares=shares,

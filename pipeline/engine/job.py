@@ -24,7 +24,9 @@ class Job:
     config: Config
     output: str
     analyses: tuple[Analysis, ...]
-    """The frames analysis first, then one per analyzer."""
+    """The frames analysis first, then one per analyzer: what looks at pictures."""
+    tracks: Analysis | None = None
+    """What is made of detections once they have landed."""
 
     @property
     def grid(self) -> Grid:
@@ -40,6 +42,11 @@ class Job:
 
     def by_fingerprint(self) -> dict[str, Analysis]:
         return {analysis.fingerprint: analysis for analysis in self.analyses}
+
+    @property
+    def wanted(self) -> tuple[Analysis, ...]:
+        """All analyses of the run."""
+        return self.analyses if self.tracks is None else (*self.analyses, self.tracks)
 
 
 def grid_of(config: Config) -> Grid:

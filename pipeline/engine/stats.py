@@ -62,6 +62,9 @@ class RunStats:
     """The most that any process which analyzes has held."""
     device_bytes: int = 0
     """The same on its GPU."""
+    tracked: int = 0
+    """Videos of which tracks were made, whole or on from where they had ended."""
+    track_s: float = 0.0
     commit_s: float = 0.0
     commits: int = 0
     started_at: float = field(default_factory=time.perf_counter)

@@ -19,6 +19,10 @@ ANALYSIS_KEY = "frameledger.analysis."
 """What the property of a table begins with that keeps an analysis."""
 
 
+_BASES = ("frames", "detections")
+"""Keys of an identity that name another analysis."""
+
+
 @dataclass(frozen=True)
 class RecordedAnalysis:
     """An analysis as the output remembers it."""
@@ -41,6 +45,11 @@ class RecordedAnalysis:
         """The property that keeps it, with changes."""
         value = {k: v for k, v in vars(self).items() if k != "fingerprint"} | changes
         return {ANALYSIS_KEY + self.fingerprint: json.dumps(value, sort_keys=True)}
+
+
+def based_on(analysis: RecordedAnalysis) -> set[str]:
+    """Fingerprints of the analyses whose rows its own belong to."""
+    return {str(analysis.identity[key]) for key in _BASES if key in analysis.identity}
 
 
 def record_analyses(store: Store, analyses: Iterable[Analysis], run_id: str) -> None:
@@ -123,8 +132,8 @@ def chosen_analyses(
     if asked is not None:
         one = find_analysis(known, asked, output)
         chosen[one.name] = one
-        # An analysis' rows belong to the frames that it sampled.
-        linked = [a for a in known if a.fingerprint == one.identity.get("frames")]
+        # An analysis' rows belong to the frames that it sampled, tracks to their detections.
+        linked = [a for a in known if a.fingerprint in based_on(one)]
         chosen |= {a.name: a for a in linked}
     return {
         table: [a.fingerprint for a in chosen.values() if a.table == table] for table in DATA_TABLES

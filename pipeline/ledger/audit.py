@@ -86,6 +86,8 @@ class Group:
         self.indexes = sorted(indexes, key=lambda index: index.video_id)
         self.ids = [index.video_id for index in self.indexes]
         self.findings: list[Finding] = []
+        self.boxes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        """Per detections analysis: int64 keys of frames with boxes, sorted, and how many each."""
         self._lookup = pa.array(self.ids, pa.string())
         counts = [index.frame_count for index in self.indexes]
         self._begin = np.cumsum([0, *counts])
@@ -166,7 +168,7 @@ class Group:
         order = np.argsort(keys, kind="stable")
         order = order[keys[order] >= 0]
         keys, ok, size = keys[order], ok[order], size[order]
-        wanted = self._owned("frames", analysis, sampled, landed)
+        wanted = self.owned("frames", analysis, sampled, landed)
         keys, first = self._exactly_once("frames", analysis, keys, wanted)
         return FrameFacts(keys, ok[first], size[first])
 
@@ -225,7 +227,7 @@ class Group:
         silent = failed[np.cumsum(covered)[:-1] <= 0]
         self.report("frames", analysis, silent, "failed frame that failures do not speak of")
 
-    def _owned(self, table: str, analysis: str, keys: np.ndarray, landed: Landed) -> np.ndarray:
+    def owned(self, table: str, analysis: str, keys: np.ndarray, landed: Landed) -> np.ndarray:
         """Those of the sorted `keys` that a landed shard owns; overlaps are a finding."""
         lo = np.searchsorted(keys, landed.video << FRAME_BITS | landed.first, "left")
         hi = np.searchsorted(keys, landed.video << FRAME_BITS | landed.last, "right")
@@ -253,7 +255,7 @@ class Group:
 
     # -- detections and embeddings ----------------------------------------------------
 
-    def _timed_keys(self, table: str, analysis: str, batch: pa.RecordBatch) -> np.ndarray:
+    def timed_keys(self, table: str, analysis: str, batch: pa.RecordBatch) -> np.ndarray:
         keys = self.keys(table, analysis, batch)
         seconds = batch.column("pts_s").to_numpy(zero_copy_only=False)
         self._check_seconds(table, analysis, keys[keys >= 0], seconds[keys >= 0])
@@ -263,10 +265,10 @@ class Group:
         self, analysis: str, facts: FrameFacts, landed: Landed, batches: Iterable[pa.RecordBatch]
     ) -> None:
         """Exactly one row for every frame that could be decoded."""
-        parts = [self._timed_keys("embeddings", analysis, batch) for batch in batches]
+        parts = [self.timed_keys("embeddings", analysis, batch) for batch in batches]
         keys = np.sort(np.concatenate([_NONE, *parts]))
         keys = keys[keys >= 0]
-        wanted = self._owned("embeddings", analysis, facts.keys[facts.ok], landed)
+        wanted = self.owned("embeddings", analysis, facts.keys[facts.ok], landed)
         self._exactly_once("embeddings", analysis, keys, wanted)
         self.check_counts("embeddings", analysis, keys, landed)
 
@@ -276,14 +278,16 @@ class Group:
         """Rows of ok frames only, numbered 0 .. n-1 within a frame, boxes inside it."""
         parts = [(_NONE, _NONE)]
         for batch in batches:
-            keys = self._timed_keys("detections", analysis, batch)
+            keys = self.timed_keys("detections", analysis, batch)
             at, found = facts.find(keys)
             orphan = (keys >= 0) & ~(found & facts.ok[at] if len(facts.ok) else found)
             self.report("detections", analysis, keys[orphan], "box of a frame that is not ok")
             sound = (keys >= 0) & ~orphan
             if sound.any():
                 size = facts.size[at[sound]]
-                self._check_boxes(analysis, keys[sound], size, batch.filter(pa.array(sound)))
+                few = batch.filter(pa.array(sound))
+                self.check_sides("detections", analysis, keys[sound], size, few)
+                self.check_scores("detections", analysis, keys[sound], few)
             number = batch.column("detection_index").to_numpy(zero_copy_only=False)
             parts.append((keys[keys >= 0], number[keys >= 0].astype(np.int64)))
         keys, number = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -295,28 +299,35 @@ class Group:
         wrong = number != np.arange(len(keys)) - np.repeat(starts, lengths)
         what = "detection_index does not count 0, 1, 2 ... (a box twice or lost)"
         self.report("detections", analysis, np.unique(keys[wrong]), what)
-        inside = self._owned("detections", analysis, np.unique(keys), landed)
+        self.boxes[analysis] = keys[starts], lengths
+        inside = self.owned("detections", analysis, np.unique(keys), landed)
         stray = np.setdiff1d(np.unique(keys), inside, assume_unique=True)
         self.report("detections", analysis, stray, "box of a frame that no landed shard has")
         self.check_counts("detections", analysis, keys, landed)
 
-    def _check_boxes(
-        self, analysis: str, keys: np.ndarray, size: np.ndarray, batch: pa.RecordBatch
+    def check_sides(
+        self, table: str, analysis: str, keys: np.ndarray, size: np.ndarray, batch: pa.RecordBatch
     ) -> None:
-        names = ("x1", "y1", "x2", "y2", "score")
-        columns = [batch.column(n).to_numpy(zero_copy_only=False) for n in names]
-        x1, y1, x2, y2, score = (column.astype(np.float64) for column in columns)
+        """Boxes are finite, upright and inside their frame, of width and height `size`."""
+        columns = [batch.column(n).to_numpy(zero_copy_only=False) for n in ("x1", "y1", "x2", "y2")]
+        x1, y1, x2, y2 = (column.astype(np.float64) for column in columns)
         finite = np.isfinite(np.stack([x1, y1, x2, y2])).all(axis=0)
-        self.report("detections", analysis, keys[~finite], "box with a value that is no number")
+        self.report(table, analysis, keys[~finite], "box with a value that is no number")
         turned = finite & ((x1 > x2) | (y1 > y2))
-        self.report("detections", analysis, keys[turned], "box with x1 > x2 or y1 > y2")
+        self.report(table, analysis, keys[turned], "box with x1 > x2 or y1 > y2")
         width, height = size[:, 0] + TOLERANCE_PX, size[:, 1] + TOLERANCE_PX
         low = np.minimum(np.minimum(x1, x2), np.minimum(y1, y2))
         outside = (low < -TOLERANCE_PX) | (np.maximum(x1, x2) > width)
         outside = finite & (outside | (np.maximum(y1, y2) > height))
-        self.report("detections", analysis, keys[outside], "box outside its frame")
+        self.report(table, analysis, keys[outside], "box outside its frame")
+
+    def check_scores(
+        self, table: str, analysis: str, keys: np.ndarray, batch: pa.RecordBatch
+    ) -> None:
+        """Scores are between 0 and 1."""
+        score = batch.column("score").to_numpy(zero_copy_only=False)
         bad = ~((score >= 0) & (score <= 1))  # also where it is no number
-        self.report("detections", analysis, keys[bad], "score is not between 0 and 1")
+        self.report(table, analysis, keys[bad], "score is not between 0 and 1")
 
     def check_counts(self, table: str, analysis: str, keys: np.ndarray, landed: Landed) -> None:
         """The rows of each shard are as many as `shards` says; `keys` sorted."""

@@ -167,10 +167,7 @@ class LedgerWriter:
         for fingerprint, rows in tables.items():
             table = self._analyses[fingerprint].table
             counts[table] = counts.get(table, 0) + rows.num_rows
-            shard = shard_row(task, fingerprint, rows.num_rows, self._run_id)
-            name = shard_id(fingerprint, task.index.video_id, task.shard.shard_index)
-            if self._is_due(name, table, shard):
-                notes += [Note("rows", rows, name, table), Note("shard", shard, name, table)]
+            notes += self._notes_of(task, fingerprint, rows)
         if notes:
             # What is lost is said together with the rows that it explains, or not at all: a
             # shard may come a second time, after its first acknowledgement was lost.
@@ -178,6 +175,31 @@ class LedgerWriter:
             notes += [self._failures_note(failure) for failure in lost]
             self._keep(notes)
         return WholeShard(task.key, task.frame_count, counts)
+
+    def add_derived(
+        self, task: ShardTask, fingerprint: str, rows: pa.Table, state: str | None
+    ) -> None:
+        """Take a whole shard of an analysis that looks at rows and not at frames.
+
+        Args:
+            rows: in the schema of the analysis' table, sorted.
+            state: what the shards behind it go on with; lands together with the rows, or not at
+                all.
+        """
+        notes = self._notes_of(task, fingerprint, rows, state)
+        if notes:
+            self._keep(notes)
+
+    def _notes_of(
+        self, task: ShardTask, fingerprint: str, rows: pa.Table, state: str | None = None
+    ) -> list[Note]:
+        """A shard's rows in one analysis, for the journal; none where they have landed."""
+        table = self._analyses[fingerprint].table
+        shard = shard_row(task, fingerprint, rows.num_rows, self._run_id, state)
+        name = shard_id(fingerprint, task.index.video_id, task.shard.shard_index)
+        if not self._is_due(name, table, shard):
+            return []
+        return [Note("rows", rows, name, table), Note("shard", shard, name, table)]
 
     def _is_due(self, name: str, table: str, shard: pa.Table) -> bool:
         """Whether nobody has landed the shard (a row of `shards`), nor has it ready."""

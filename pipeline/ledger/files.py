@@ -79,6 +79,10 @@ class Files:
         """The files that can have rows with all these values, by column; all without any."""
         return self._dataset(self._listed_with(values), ())
 
+    def known(self, **values: str | int) -> ds.FileSystemDataset:
+        """As `having`, each file with its statistics, for filters on more than that."""
+        return self._dataset(self._listed_with(values), self._spec.skipping_columns)
+
     def rows(self, partitions: Sequence[str] | None = None, **values: str | int) -> pa.Table:
         """All rows with these values, by column, of some partitions (None: all of them)."""
         listed = self._listed_with(values)

@@ -1,6 +1,6 @@
 """The commits of a flush, in an order that a crash can cut anywhere.
 
-    indexes, failures ──> frames, detections, embeddings ──> shards ──> videos
+    indexes, failures ──> frames, detections, embeddings, tracks ──> shards ──> videos
 
 Rows come before the `shards` that index them, and both before the `videos` row that says ok.
 """

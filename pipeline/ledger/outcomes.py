@@ -106,7 +106,9 @@ def lost_frames(task: ShardTask, end: ShardEnd, frames: str) -> list[Failure]:
     return lost
 
 
-def shard_row(task: ShardTask, fingerprint: str, rows: int, run_id: str) -> pa.Table:
+def shard_row(
+    task: ShardTask, fingerprint: str, rows: int, run_id: str, state: str | None = None
+) -> pa.Table:
     """One row of `shards`: the shard in one analysis, with the rows that it has there."""
     first, last = owned_range(task)
     values = {
@@ -119,6 +121,7 @@ def shard_row(task: ShardTask, fingerprint: str, rows: int, run_id: str) -> pa.T
         "last_frame": last,
         "frames": task.frame_count,
         "rows": rows,
+        "state": state,
         "run_id": run_id,
     }
     return _row("shards", values)

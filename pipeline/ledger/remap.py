@@ -67,7 +67,7 @@ def remap(
             columns = _frame_columns(task, decoded)
         else:
             columns = _analysis_columns(task, ordered, decoded, analysis)
-        tables[fingerprint] = _with_ids(columns, task, analysis, run_id)
+        tables[fingerprint] = with_ids(columns, task, analysis, run_id)
     return tables
 
 
@@ -242,8 +242,8 @@ def _numbered(keys: np.ndarray) -> np.ndarray:
     return np.arange(len(keys)) - np.repeat(begins, lengths)
 
 
-def _with_ids(
-    columns: dict[str, pa.Array | np.ndarray], task: ShardTask, analysis: Analysis, run_id: str
+def with_ids(
+    columns: Mapping[str, pa.Array | np.ndarray], task: ShardTask, analysis: Analysis, run_id: str
 ) -> pa.Table:
     """The columns in the order of the table's schema, with the ids that all rows share."""
     schema = plain(analysis.table)

@@ -121,8 +121,15 @@ def _take_back(store: Store, what: Reopening) -> None:
     ids = pc.field("video_id").isin([video for video, _, _ in what.shards])
     mine = ids & pc.field("analysis").isin(list(what.analyses))
     ranges = _Ranges(what)
+    # A track goes through all of its video: with any shard of that all of them go.
+    tracks = [a.fingerprint for a in read_analyses(store) if a.table == "tracks"]
+
+    def gone(rows: pa.Table, column: str) -> np.ndarray:
+        of_tracks = pc.is_in(rows.column("analysis"), pa.array(tracks, pa.string()))
+        return ranges.hold(rows, column) | of_tracks.to_numpy()
+
     for table in reversed(DATA_TABLES):
-        _drop(store, table, mine, lambda rows: ranges.hold(rows, "frame_index"))
+        _drop(store, table, mine, lambda rows: gone(rows, "frame_index"))
     # Of frames, not of whole shards; of these analyses, or of the frames for all of them.
     lost = pc.field("shard_index").is_null() & pc.field("stage").isin(["decode", "analyze"])
     lost &= pc.field("analysis").isin(list(what.analyses)) | pc.field("analysis").is_null()
@@ -130,7 +137,7 @@ def _take_back(store: Store, what: Reopening) -> None:
     # Without them the videos are in work, as they are until the next run says how they ended.
     _drop(store, "videos", ids, lambda rows: np.ones(len(rows), bool))
     covers = covering(store)
-    _drop(store, "shards", mine, lambda rows: ranges.hold(rows, "first_frame"), covers)
+    _drop(store, "shards", mine, lambda rows: gone(rows, "first_frame"), covers)
 
 
 class _Ranges:

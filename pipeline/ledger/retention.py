@@ -1,9 +1,9 @@
 """Since when superseded rows have been so: for `gc --keep`, which lets them be for a while.
 
-An analysis is superseded from the moment another of its name is wanted; frames, which others lie
-on, once the last of those is. A content is so from the moment that the last of its files is
-recorded with another. Where the first successor of a content is forgotten the next one counts:
-rows stay longer than asked for, never shorter.
+An analysis is superseded from the moment another of its name is wanted; one that others lie on
+(frames, and the detections of tracks) once the last of those is. A content is so from the moment
+that the last of its files is recorded with another. Where the first successor of a content is
+forgotten the next one counts: rows stay longer than asked for, never shorter.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.ledger.analyses import RecordedAnalysis, newest_analyses
+from pipeline.ledger.analyses import RecordedAnalysis, based_on, newest_analyses
 from pipeline.ledger.keys import keys_of, order_of
+
+_DEPTH = {"tracks": 0, "frames": 2}
+"""Of the tables that others lie on, or that lie on others."""
 
 
 def analyses_since(known: Iterable[RecordedAnalysis]) -> dict[str, float]:
@@ -24,12 +27,12 @@ def analyses_since(known: Iterable[RecordedAnalysis]) -> dict[str, float]:
     known = list(known)
     newest = newest_analyses(known)
     since: dict[str, float] = {}
-    # Frames last: they wait for those that lie on them.
-    for analysis in sorted(known, key=lambda a: a.name == "frames"):
+    # Those that others lie on wait for these, and frames, which all lie on, for all.
+    for analysis in sorted(known, key=lambda a: _DEPTH.get(a.table, 1)):
         successor = newest.get(analysis.name)
         if successor is None or successor.fingerprint == analysis.fingerprint:
             continue
-        upon = (a for a in known if a.identity.get("frames") == analysis.fingerprint)
+        upon = (a for a in known if analysis.fingerprint in based_on(a))
         ends = [since[a.fingerprint] for a in upon if a.fingerprint in since]
         own = analysis.superseded_at or successor.wanted_at
         since[analysis.fingerprint] = max([_seconds(own), *ends])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised when a column changes its name, type or meaning; kept as a property of every table."""
 
 MASK = pa.struct([pa.field("size", pa.list_(pa.int32())), pa.field("counts", pa.string())])
@@ -210,6 +210,31 @@ EMBEDDINGS = TableSpec(
     dictionary=False,
 )
 
+TRACKS = TableSpec(
+    name="tracks",
+    description="Every track in every sampled frame in which it is alive and in the picture.",
+    schema=_schema(
+        _ANALYSIS,
+        _RUN,
+        _VIDEO,
+        _FRAME,
+        _PTS_S,
+        ("track_id", "i32", "1, 2, ... within the video, in order of appearance"),
+        ("detection_index", "i32", "the frame's detection that it has; null where it is lost"),
+        ("x1", "f32", "left edge, pixels of the displayed frame; predicted where it is lost"),
+        ("y1", "f32", "top edge, pixels"),
+        ("x2", "f32", "right edge, pixels"),
+        ("y2", "f32", "bottom edge, pixels"),
+        ("score", "f32", "of the detection, 0 to 1; null where it is lost"),
+        ("class_id", "i32", "of the detection; of its last one where it is lost"),
+        ("class_name", "s", "the model's name of the class"),
+        ("state", "s", "tracked, or lost (no detection, for a time); readers may interpolate"),
+    ),
+    partition_by=("analysis",),
+    sort_by=("video_id", "frame_index", "track_id"),
+    skipping_columns=("video_id", "frame_index", "pts_s", "run_id", "track_id", "class_id"),
+)
+
 FAILURES = TableSpec(
     name="failures",
     description="What could not be done, one row per file, range of frames or shard.",
@@ -244,6 +269,7 @@ SHARDS = TableSpec(
         _LAST,
         ("frames", "i64", "sampled frames of the shard"),
         ("rows", "i64", "rows that the analysis wrote for it"),
+        ("state", "s", "what a tracker goes on with behind the shard; null where none does"),
         _RUN,
     ),
     partition_by=("analysis",),
@@ -283,13 +309,13 @@ RUNS = TableSpec(
     skipping_columns=("run_id", "recorded_at"),
 )
 
-DATA_TABLES = ("frames", "detections", "embeddings")
+DATA_TABLES = ("frames", "detections", "embeddings", "tracks")
 """Tables whose rows belong to shards, in the order in which they are committed."""
 
 TABLES: dict[str, TableSpec] = {
     spec.name: spec
     # videos comes last: an output is one once this table exists.
-    for spec in (RUNS, INDEXES, FRAMES, DETECTIONS, EMBEDDINGS, SHARDS, FAILURES, VIDEOS)
+    for spec in (RUNS, INDEXES, FRAMES, DETECTIONS, EMBEDDINGS, TRACKS, SHARDS, FAILURES, VIDEOS)
 }
 
 

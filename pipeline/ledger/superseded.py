@@ -26,6 +26,7 @@ from pipeline.ledger.analyses import (
     ANALYSIS_KEY,
     RecordedAnalysis,
     analyses_in,
+    based_on,
     newest_analyses,
     read_analyses,
 )
@@ -62,7 +63,7 @@ def find_superseded(store: Store, keep_s: float = 0.0) -> Superseded:
     before = time.time() - keep_s
     known = read_analyses(store)
     newest = newest_analyses(known).values()
-    kept = {a.fingerprint for a in newest} | {str(a.identity.get("frames")) for a in newest}
+    kept = {a.fingerprint for a in newest}.union(*(based_on(a) for a in newest))
     since = analyses_since(known)
     old = tuple(
         a

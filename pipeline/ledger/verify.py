@@ -21,6 +21,7 @@ from deltalake import DeltaTable
 from pipeline.errors import UsageError
 from pipeline.ledger.analyses import RecordedAnalysis, analyses_in
 from pipeline.ledger.audit import FRAME_BITS, Finding, FrameFacts, Group, Landed
+from pipeline.ledger.audit_tracks import check_tracks
 from pipeline.ledger.books import latest_rows
 from pipeline.ledger.catchup import find_lag
 from pipeline.ledger.damage import DamagedOutput, damage_is_said
@@ -44,6 +45,10 @@ _COLUMNS = {
     "embeddings": ["video_id", "frame_index", "pts_s"],
     "detections": [
         *("video_id", "frame_index", "detection_index", "pts_s"),
+        *("x1", "y1", "x2", "y2", "score"),
+    ],
+    "tracks": [
+        *("video_id", "frame_index", "track_id", "detection_index", "pts_s", "state"),
         *("x1", "y1", "x2", "y2", "score"),
     ],
 }
@@ -76,8 +81,9 @@ def verify(
     Checks that every sampled frame of every shard that landed is in `frames` exactly once, with
     the pts of its index; that detections and embeddings belong to frames that could be decoded,
     one embedding each; that boxes are numbered, finite and inside their frame and scores are
-    between 0 and 1; that `shards` agrees with the rows; that every shard of a video that is ok
-    has landed whole, and that whatever a partial one lacks is in `failures`. Superseded analyses
+    between 0 and 1; that tracks are on such frames, each once, and on detections that are there;
+    that `shards` agrees with the rows; that every shard of a video that is ok has landed whole,
+    and that whatever a partial one lacks is in `failures`. Superseded analyses
     and contents are checked like the current ones, but for analyses that are being removed.
 
     With `as_of` the tables are looked at as they were then (see `history.open_store`).
@@ -169,6 +175,10 @@ class _Audit:
                 self._check_whole(group, shards, name, sampled)
             else:
                 seen = facts.get(str(analysis.identity.get("frames")), FrameFacts())
+                if analysis.table == "tracks":
+                    boxes = str(analysis.identity.get("detections"))
+                    check_tracks(group, analysis.fingerprint, boxes, seen, landed, batches)
+                    continue
                 check = group.detections if analysis.table == "detections" else group.embeddings
                 check(analysis.fingerprint, seen, landed, batches)
         self.report.findings += group.findings

@@ -1,0 +1,1 @@
+"""Identities across a whole video: what is made of its detections once they have landed."""
