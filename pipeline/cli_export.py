@@ -32,8 +32,8 @@ def sql_command(
 ) -> None:
     """Ask the tables of OUTPUT in DuckDB's SQL; nothing is written to them.
 
-    videos, indexes, frames, detections, embeddings, failures, shards and runs are what is current,
-    all_videos and so on all there is.
+    videos, indexes, frames, detections, embeddings, tracks, failures, shards and runs are what is
+    current, all_videos and so on all there is.
     """
     from pipeline.ledger.reader import Ledger
     from pipeline.results import sql_output
@@ -67,7 +67,7 @@ def _keep(
 def export_command(
     output: OutputArg,
     to: Annotated[
-        str, typer.Option(help="npy, sqlite, coco, lance, webdataset, fiftyone or rerun.")
+        str, typer.Option(help="npy, sqlite, coco, mot, lance, webdataset, fiftyone or rerun.")
     ],
     path: Annotated[Path, typer.Option("-o", help="The file or folder to write, on this machine.")],
     video: Annotated[
@@ -93,7 +93,7 @@ def export_command(
 ) -> None:
     """Write what OUTPUT holds in the format of another tool; it is there when it is whole.
 
-    npy, coco, lance, webdataset and fiftyone are folders, sqlite and rerun files.
+    npy, coco, mot, lance, webdataset and fiftyone are folders, sqlite and rerun files.
     """
     from pipeline.ledger.reader import Ledger
     from pipeline.results.export import export

@@ -42,6 +42,9 @@ def render_command(
     between: Annotated[
         str, typer.Option(help="On frames that were not sampled: the last boxes, or none.")
     ] = "last",
+    tracks: Annotated[
+        bool, typer.Option("--tracks", help="Boxes of tracks, by colour and id; no masks.")
+    ] = False,
     keep_pts: Annotated[
         bool, typer.Option("--keep-pts", help="Begin at the source's own time, not at 0.")
     ] = False,
@@ -53,7 +56,7 @@ def render_command(
     if between not in ("last", "none"):
         raise UsageError(f"--between {between}: choose last or none")
     names = tuple(name.strip() for name in (classes or "").split(",") if name.strip())
-    choice = BoxChoice(names, min_score, masks, between)  # type: ignore[arg-type]
+    choice = BoxChoice(names, min_score, masks, between, tracks)  # type: ignore[arg-type]
     done = render(
         output,
         video,

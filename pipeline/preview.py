@@ -8,7 +8,9 @@ from pathlib import Path
 from pipeline.config import Config
 from pipeline.errors import UsageError, VideoError
 from pipeline.records import Failure, shard_id
+from pipeline.resume import Corpus
 from pipeline.runner import make_job, nothing_in, open_corpus
+from pipeline.sources.plan import plan_video
 
 
 @dataclass
@@ -103,13 +105,15 @@ def plan(
             preview.shards += 1
             preview.clips += len(task.shard.clips)
             preview.frames += task.frame_count
+            if job.tracks is not None:
+                _add(preview, job.tracks.name, task.frame_count)
             number = task.shard.shard_index
             runs = [left.get(shard_id(name, index.video_id, number)) for name in task.analyses]
             if runs[0] is not None and None not in runs:
                 preview.journaled[runs[0]] = preview.journaled.get(runs[0], 0) + 1
             for fingerprint in task.analyses:
-                name = names[fingerprint]
-                preview.analyses[name] = preview.analyses.get(name, 0) + task.frame_count
+                _add(preview, names[fingerprint], task.frame_count)
+    _count_tracks(corpus, preview)
     if preview.frames:
         due_now = {print_ for print_, name in names.items() if preview.analyses.get(name)}
         preview.frames_per_s, preview.alike = past_rate(read_runs(job.output), due_now) or (
@@ -120,3 +124,23 @@ def plan(
         raise UsageError(nothing_in(corpus))
     preview.left_out = dict(corpus.discovery.left_out)
     return preview
+
+
+def _add(preview: Preview, name: str, frames: int) -> None:
+    preview.analyses[name] = preview.analyses.get(name, 0) + frames
+
+
+def _count_tracks(corpus: Corpus, preview: Preview) -> None:
+    """Of videos that have nothing else due, the shards that lack their tracks."""
+    tracks = corpus.job.tracks
+    if tracks is None:
+        return
+    needed = [str(tracks.identity[name]) for name in ("frames", "detections")]
+    for video_id, source in corpus.untracked.items():
+        index = corpus.books.index(video_id)
+        if index is None or not all(corpus.books.video_done(video_id, one) for one in needed):
+            continue
+        landed = corpus.books.landed(video_id, tracks.fingerprint)
+        for task in plan_video(source, index, corpus.job.grid):
+            if task.shard.shard_index not in landed:
+                _add(preview, tracks.name, task.frame_count)

@@ -20,6 +20,7 @@ from pipeline.demo.corpus import DemoVideo, make_corpus
 from pipeline.demo.pattern import read_index
 from pipeline.demo.queries import QUERIES
 from pipeline.demo.score import Detection, DetectionScore, mean_average_precision, precision_at_k
+from pipeline.demo.score_tracks import TrackRow, TrackScore, score_tracks
 from pipeline.errors import EXIT_FAILURES, EXIT_OK, UsageError
 from pipeline.ledger.reader import Ledger
 from pipeline.storage.uris import is_remote
@@ -35,6 +36,8 @@ NEAR = 0.98
 videos of seconds have to show ten moments of each query."""
 LEAST_MAP, LEAST_PRECISION = 0.90, 0.90
 """What the shipped models reach on videos that they were not trained on; less is a defect."""
+LEAST_HOTA, LEAST_IDF1 = 0.85, 0.90
+"""The same of tracks, which are made where the extra `tracks` is installed."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def demo(output: str, extra: Sequence[str], engine: str) -> int:
     started = time.perf_counter()
     videos = make_corpus(folder / "videos")
     print(f"made {len(videos)} videos with known content in {time.perf_counter() - started:.1f} s")
-    config = demo_config()
+    config = with_tracks(demo_config())
     inputs = [str(folder / "videos"), *extra]
     summary = run(
         config,
@@ -79,6 +82,7 @@ def demo(output: str, extra: Sequence[str], engine: str) -> int:
     ledger = Ledger(tables)
     attribution = attribute(videos, ledger, config)
     detection = score_detector(videos, ledger)
+    tracks = score_tracker(videos, ledger) if config.tracker is not None else None
     found = Searches(videos, ledger)
     precision = found.mean_precision()
     audit = verify(str(tables))
@@ -94,6 +98,11 @@ def demo(output: str, extra: Sequence[str], engine: str) -> int:
         "carry in their pixels the index of their row"
     )
     print(f"detector          mAP@0.5 {detection.mean:.3f} ({detection.truth_count:,} objects)")
+    if tracks is not None:
+        print(
+            f"tracks            HOTA {tracks.hota:.3f} (detection {tracks.detection:.3f}, "
+            f"association {tracks.association:.3f}), IDF1 {tracks.idf1:.3f}"
+        )
     print(
         f"text search       precision@{K} {precision:.3f} over {len(QUERIES)} queries, merged into "
         "moments"
@@ -115,6 +124,7 @@ def demo(output: str, extra: Sequence[str], engine: str) -> int:
         share == 1.0
         and detection.mean >= LEAST_MAP
         and precision >= LEAST_PRECISION
+        and (tracks is None or (tracks.hota >= LEAST_HOTA and tracks.idf1 >= LEAST_IDF1))
         and audit.sound
         and summary.exit_code == EXIT_OK
     )
@@ -136,6 +146,17 @@ def demo_config() -> Config:
         if (folder / "demo.yaml").is_file():
             return load_config(folder / "demo.yaml")
     raise UsageError("configs/demo.yaml is neither in the checkout nor in the installed package")
+
+
+def with_tracks(config: Config) -> Config:
+    """The configuration with a tracker, where its package is installed."""
+    from importlib.util import find_spec
+
+    from pipeline.config import ByteTrackConfig
+
+    if find_spec("trackers") is None:
+        return config
+    return config.model_copy(update={"tracker": ByteTrackConfig(backend="bytetrack")})
 
 
 def _clear(folder: Path, tables: Path) -> None:
@@ -189,6 +210,19 @@ def score_detector(videos: Sequence[DemoVideo], ledger: Ledger) -> DetectionScor
             predictions[name_of[row["video_id"]], row["frame_index"]].append(found)
     truths = {(video.name, i): video.truth(i) for video in videos for i in range(video.frame_count)}
     return mean_average_precision(predictions, truths)
+
+
+def score_tracker(videos: Sequence[DemoVideo], ledger: Ledger) -> TrackScore:
+    """HOTA and IDF1 of the table `tracks`, of the frames in which tracks have a detection."""
+    rows: dict[str, dict[int, list[TrackRow]]] = {video.name: {} for video in videos}
+    name_of = _names(videos, ledger)
+    columns = ["video_id", "frame_index", "track_id", "x1", "y1", "x2", "y2", "state"]
+    for row in ledger.table("tracks", columns=columns).to_pylist():
+        if row["video_id"] in name_of and row["state"] == "tracked":
+            one = TrackRow(row["track_id"], (row["x1"], row["y1"], row["x2"], row["y2"]))
+            rows[name_of[row["video_id"]]].setdefault(row["frame_index"], []).append(one)
+    truths = ([video.truth(i) for i in range(video.frame_count)] for video in videos)
+    return score_tracks(list(zip(truths, rows.values(), strict=True)))
 
 
 def _names(videos: Sequence[DemoVideo], ledger: Ledger) -> dict[str, str]:

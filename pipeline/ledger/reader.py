@@ -92,7 +92,8 @@ class Ledger:
         """Rows of a table.
 
         Args:
-            name: `videos`, `indexes`, `frames`, `detections`, `embeddings`, `failures`, `shards`.
+            name: `videos`, `indexes`, `frames`, `detections`, `embeddings`, `tracks`,
+                `failures`, `shards`, `runs`.
             columns: which; all where None.
             filter: a pyarrow expression; files and row groups that cannot match are not read.
             analysis: a fingerprint (or its beginning) instead of the newest analyses.
@@ -240,6 +241,28 @@ class Ledger:
         from pipeline.results.frames_dataset import FramesDataset
 
         return FramesDataset(self, where)
+
+    def tracks(
+        self, where: Where | None = None, analysis: str | None = None, *, interpolate: bool = False
+    ) -> pa.Table:
+        """Rows of `tracks` by video, frames, time, class and score, in the table's order.
+
+        Args:
+            interpolate: give frames in which a track is lost the box on the line between the
+                detections before and behind, and leave out those that none follows. It takes
+                what `where` finds for all there is.
+        """
+        from pipeline.tracks.interpolate import interpolated
+
+        rows = self.select("tracks", where, analysis=analysis)
+        return interpolated(rows) if interpolate else rows
+
+    def track_summaries(self, where: Where | None = None) -> pa.Table:
+        """One row for each track, with its span, mean score and mean embedding: see
+        `tracks.summary`."""
+        from pipeline.tracks.summary import summaries
+
+        return summaries(self, where)
 
     # -- one video, one frame ---------------------------------------------------------
 

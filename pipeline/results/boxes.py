@@ -40,27 +40,36 @@ class BoxChoice:
     masks: bool = True
     """Read the masks as well."""
     between: Between = "last"
+    tracks: bool = False
+    """The boxes of tracks, where they are not lost, in place of all detections; without masks."""
 
     def filter(self) -> pc.Expression:
-        """What a row of `detections` has to be."""
+        """What a row of `detections`, or of `tracks`, has to be."""
         # The column is float32: 0.9 has to mean the 0.9 that is in it.
         wanted = pc.field("score") >= pa.scalar(self.min_score, pa.float32())
         return wanted & pc.field("class_name").isin(self.classes) if self.classes else wanted
 
     @property
     def columns(self) -> list[str]:
+        if self.tracks:
+            return [*_COLUMNS, "track_id"]
         return [*_COLUMNS, "mask"] if self.masks else list(_COLUMNS)
+
+    @property
+    def table(self) -> str:
+        return "tracks" if self.tracks else "detections"
 
 
 class Boxes:
-    """Rows of `detections` for each frame of one video, of the newest detector."""
+    """Rows of `detections` for each frame of one video, of the newest detector; or of `tracks`, of
+    the newest tracker."""
 
     def __init__(self, ledger: Ledger, video_id: str, choice: BoxChoice | None = None) -> None:
         self._ledger = ledger
         self._video_id = video_id
         self._choice = choice or BoxChoice()
         newest = newest_analyses(ledger.analyses())
-        self._detector = newest.get("detector")
+        self._detector = newest.get("tracker" if self._choice.tracks else "detector")
         frames = newest["frames"].fingerprint if "frames" in newest else None
         if self._detector is not None:
             # The frames that this detector looked at, which the newest run may not have been.
@@ -92,7 +101,8 @@ class Boxes:
         """Names of all classes that the detector found in the video."""
         if self._detector is None:
             return []
-        rows = self._table("detections", ["class_name"], self._mine, self._detector.fingerprint)
+        columns, analysis = ["class_name"], self._detector.fingerprint
+        rows = self._table(self._choice.table, columns, self._mine, analysis)
         return sorted(pc.unique(rows.column("class_name")).to_pylist())
 
     def _of(self, place: int, shown: int) -> list[dict[str, Any]]:
@@ -109,7 +119,7 @@ class Boxes:
         first, last = (int(self.sampled[at]) for at in (place, self._window[1] - 1))
         wanted = self._mine & (frame >= first) & (frame <= last) & self._choice.filter()
         columns = self._choice.columns
-        rows = self._table("detections", columns, wanted, self._detector.fingerprint)
+        rows = self._table(self._choice.table, columns, wanted, self._detector.fingerprint)
         self._rows = rows.sort_by("frame_index")
         self._at = self._rows.column("frame_index").to_numpy()
 

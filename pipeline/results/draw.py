@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Image = npt.NDArray[np.uint8]
 Row = Mapping[str, Any]
-"""A row of `detections`; of the mask column only where masks are drawn."""
+"""A row of `detections`, of the mask column only where masks are drawn; or of `tracks`."""
 
 MASK_OPACITY = 0.45
 _CAPTION_COLOR: Color = (24, 24, 27)
@@ -59,7 +59,8 @@ def draw_detections(
     scale: tuple[float, float] = (1.0, 1.0),
     style: Style | None = None,
 ) -> None:
-    """Draw rows of `detections`, the best score on top.
+    """Draw rows of `detections`, the best score on top; rows of `tracks` with their ids, each in
+    the colour of its track.
 
     Args:
         picture: RGB, uint8 (height, width, 3), displayed orientation; changed in place.
@@ -75,14 +76,23 @@ def draw_detections(
     if masks:
         for row in ordered:
             if row.get("mask") is not None:
-                draw_mask(picture, row["mask"], class_color(row["class_id"]))
+                draw_mask(picture, row["mask"], _color(row))
     boxes = [scaled_box(row, scale) for row in ordered]
     for row, box in zip(ordered, boxes, strict=True):
-        draw_box(picture, box, class_color(row["class_id"]), style.line)
+        draw_box(picture, box, _color(row), style.line)
     if labels:
         for row, box in zip(ordered, boxes, strict=True):
-            text = f"{row['class_name']} {row['score']:.2f}"
-            draw_label(picture, text, box, class_color(row["class_id"]), style)
+            draw_label(picture, _label(row), box, _color(row), style)
+
+
+def _color(row: Row) -> Color:
+    """Of the track where it is a row of one, else of the class."""
+    return class_color(row["track_id"] - 1 if "track_id" in row else row["class_id"])
+
+
+def _label(row: Row) -> str:
+    text = f"{row['class_name']} {row['score']:.2f}"
+    return f"{row['track_id']} {text}" if "track_id" in row else text
 
 
 def scaled_box(row: Row, scale: tuple[float, float] = (1.0, 1.0)) -> tuple[int, int, int, int]:

@@ -171,10 +171,11 @@ class _Notes:
     def of(self, boxes: Boxes, choice: BoxChoice, missing: int, drawn: int) -> tuple[str, ...]:
         if missing:
             self.more.append(f"{missing:,} frames are left out: {self.decode.reason()}")
+        who = "tracker" if choice.tracks else "detector"
         if not boxes.has_detector:
-            self.more.append("no boxes: no detector has run on this output")
+            self.more.append(f"no boxes: no {who} has run on this output")
         elif not len(boxes.sampled):
-            self.more.append("no boxes: the detector has not come to this video yet")
+            self.more.append(f"no boxes: the {who} has not come to this video yet")
         elif not drawn and choice.classes:
             there = ", ".join(boxes.classes()) or "none"
             self.more.append(

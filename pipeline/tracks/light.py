@@ -55,6 +55,24 @@ class TrackBox:
     """That of its last detection."""
 
 
+class _Given:
+    """What the package asks of detections, which its own class checks at some length: a fifth of
+    the time of a step."""
+
+    def __init__(self, xyxy: np.ndarray, confidence: np.ndarray, at: np.ndarray) -> None:
+        self.xyxy = xyxy
+        self.confidence = confidence
+        self.at = at
+        """Places of these boxes among all of the frame."""
+        self.tracker_id = np.full(len(at), -1)
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def __getitem__(self, some: np.ndarray) -> _Given:
+        return _Given(self.xyxy[some], self.confidence[some], self.at[some])
+
+
 class LightTracker:
     """The tracks of one video; `step` is given its frames in order.
 
@@ -116,14 +134,12 @@ class LightTracker:
 
     def _step(self, tracker: Any, time_s: float, boxes: Boxes, at: np.ndarray) -> list[TrackBox]:
         """One class (or all of them): `at` are the places of its boxes."""
-        import supervision as sv
-
         before = list(tracker.tracks)
-        given = sv.Detections(
-            xyxy=boxes.xyxy[at], confidence=boxes.scores[at], data={"at": at.copy()}
-        )
+        given = _Given(boxes.xyxy[at], boxes.scores[at], at)
         result = tracker.update(given, timestamp=time_s)
-        ids = dict(zip(result.data.get("at", at[:0]).tolist(), result.tracker_id, strict=True))
+        # With nothing to track, and no tracks, it is an empty one of its own.
+        places = result.at.tolist() if isinstance(result, _Given) else []
+        ids = dict(zip(places, result.tracker_id.tolist(), strict=True))
         if self._config.min_frames == 1:
             # The package names a track at its second detection: here it has its id at once.
             known = {id(one) for one in before}

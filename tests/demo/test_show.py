@@ -36,6 +36,9 @@ def test_the_demo_reaches_its_targets(made):
     assert "frame attribution 100%: 702 of 702" in printed
     assert "audit             sound" in printed
     assert "'two blue squares'" in printed
+    hota, idf1 = re.findall(r"^tracks +HOTA (0\.\d+) .* IDF1 (0\.\d+)$", printed, re.MULTILINE)[0]
+    assert float(hota) >= 0.85
+    assert float(idf1) >= 0.90
 
 
 def test_the_readme_goes_from_the_demo_to_a_clip_and_a_query(made, monkeypatch, capsys):

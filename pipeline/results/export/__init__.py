@@ -19,6 +19,7 @@ FORMATS: dict[str, PictureFormat | None] = {
     "npy": None,
     "sqlite": None,
     "coco": None,
+    "mot": None,
     "lance": None,
     "webdataset": "jpg",
     "fiftyone": None,

@@ -3,7 +3,8 @@
 A folder of `annotations.json` and, where pictures are asked for, `images/`. Ids of images and
 annotations count from 1 (pycocotools takes an annotation 0 for none); categories have the
 model's numbers. Boxes are absolute xywh. Masks stay the RLE that they are. A keypoint is visible
-(2) where its score is above 0; the scores themselves are in `keypoint_scores`.
+(2) where its score is above 0; the scores themselves are in `keypoint_scores`. A box that belongs
+to a track has its `track_id`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import UsageError
 from pipeline.results.export.job import Counts, Job, boxes_of, folder_name
 from pipeline.results.export.target import new_folder
+from pipeline.results.export.track_ids import TrackIds
 from pipeline.results.optional import load
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ def export(job: Job) -> Counts:
         ):
             file.write('{"info": ' + json.dumps({"description": "frameledger", **job.about()}))
             file.write(',\n"licenses": [],\n"images": [')
+            tracks = TrackIds(job.ledger)
             for frame, picture in job.frames(counts):
                 uri = videos.uri(frame.video_id)
                 image = _image(frame, counts.frames, uri, job.pictures or "jpg")
@@ -43,8 +46,14 @@ def export(job: Job) -> Counts:
                 if picture is not None:
                     _write(folder / "images" / image["file_name"], picture)
                 first_id = counts.boxes - frame.detections.num_rows + 1
-                for number, box in enumerate(boxes_of(frame), first_id):
-                    _item(boxes, _annotation(box, number, image["id"]), first=number == 1)
+                track_ids = tracks.of(frame)
+                for number, (box, track_id) in enumerate(
+                    zip(boxes_of(frame), track_ids, strict=True), first_id
+                ):
+                    found = _annotation(box, number, image["id"])
+                    if track_id is not None:
+                        found["track_id"] = track_id
+                    _item(boxes, found, first=number == 1)
                     _note(categories, box)
             file.write('\n],\n"annotations": [')
             boxes.seek(0)
