@@ -24,6 +24,7 @@ from benchmarks.search import search
 from benchmarks.search_index import search_index
 from benchmarks.search_quality import quality
 from benchmarks.throughput import throughput
+from benchmarks.tracking import tracking
 
 TABLES = {
     "throughput": throughput,
@@ -32,6 +33,7 @@ TABLES = {
     "models": models,
     "scaling": scaling,
     "cache": caching,
+    "tracking": tracking,
     "formats": formats,
     "search": search,
     "search-quality": quality,

@@ -129,7 +129,7 @@ def _write_tables(
             if name in DATA_TABLES:
                 note = note_shards(shards_of(block, {name: prints[name]}))
             elif name == "shards":
-                note = note_covers(dict.fromkeys(DATA_TABLES, version + 1 + number))
+                note = note_covers(dict.fromkeys(prints, version + 1 + number))
             delta.write(store, snapshot, spec, rows, ids_of(name, block, prints), note)
 
 

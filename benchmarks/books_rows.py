@@ -203,6 +203,7 @@ def shards_of(block: Block, prints: dict[str, str]) -> pa.Table:
             "last_frame": (sampled - 1) * STRIDE,
             "frames": sampled,
             "rows": BOXES if name == "detections" else sampled,
+            "state": None,
             "run_id": RUN_ID,
         }
         arrays = [_array(columns[field.name], field.type, len(block)) for field in schema]

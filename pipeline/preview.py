@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.errors import UsageError, VideoError
-from pipeline.records import Failure, shard_id
+from pipeline.records import NO_FILE, Failure, shard_id
 from pipeline.resume import Corpus
 from pipeline.runner import make_job, nothing_in, open_corpus
 from pipeline.sources.plan import plan_video
@@ -135,12 +135,10 @@ def _count_tracks(corpus: Corpus, preview: Preview) -> None:
     tracks = corpus.job.tracks
     if tracks is None:
         return
-    needed = [str(tracks.identity[name]) for name in ("frames", "detections")]
-    for video_id, source in corpus.untracked.items():
+    for video_id in (key.hex() for key in corpus.untracked):
         index = corpus.books.index(video_id)
-        if index is None or not all(corpus.books.video_done(video_id, one) for one in needed):
-            continue
+        assert index is not None
         landed = corpus.books.landed(video_id, tracks.fingerprint)
-        for task in plan_video(source, index, corpus.job.grid):
+        for task in plan_video(NO_FILE, index, corpus.job.grid):
             if task.shard.shard_index not in landed:
                 _add(preview, tracks.name, task.frame_count)

@@ -33,6 +33,10 @@ class Source:
     """Seconds since 1970 by the clock of where it lies; 0 where nothing tells."""
 
 
+NO_FILE = Source("", "", 0)
+"""Of what is made of rows: where the video lies, or whether it is still there, is no matter."""
+
+
 @dataclass(frozen=True)
 class VideoIndex:
     """Everything known of one video from its packets: the one truth about its frames."""

@@ -12,6 +12,7 @@ from pipeline.priority import Backlog, Priority
 from pipeline.records import Failure, Quarantine, ShardTask, Source, VideoIndex
 from pipeline.sources.discover import Discovery, discover, look_again
 from pipeline.sources.plan import plan_video
+from pipeline.tracks.analysis import bases_of
 
 if TYPE_CHECKING:
     from pipeline.ledger.books import Books, Known
@@ -53,8 +54,8 @@ class Corpus:
     priority: Priority = "discovery"
     counts: dict[str, int] = field(default_factory=dict)
     """Videos by state, counted as they are streamed."""
-    untracked: dict[str, Source] = field(default_factory=dict)
-    """By video_id: videos without work, whose tracks have not all landed."""
+    untracked: set[bytes] = field(default_factory=set)
+    """Ids of videos without other work whose detections have all landed, and tracks have not."""
     discovery: Discovery = field(init=False)
 
     def __post_init__(self) -> None:
@@ -144,13 +145,15 @@ class Corpus:
                 continue
             candidate = self._judge(item, entry, is_done)
             if candidate.video_id is not None and not candidate.due:
-                self._note_untracked(candidate.video_id, item)
+                self._note_untracked(candidate.video_id)
             yield candidate
 
-    def _note_untracked(self, video_id: str, source: Source) -> None:
+    def _note_untracked(self, video_id: str) -> None:
         tracks = self.job.tracks
-        if tracks is not None and not self.books.video_done(video_id, tracks.fingerprint):
-            self.untracked[video_id] = source
+        if tracks is None or self.books.video_done(video_id, tracks.fingerprint):
+            return
+        if all(self.books.video_done(video_id, base) for base in bases_of(tracks)):
+            self.untracked.add(bytes.fromhex(video_id))
 
     def _unseen(self, failure: Failure, known: Known | None) -> Candidate:
         source = Source(failure.uri, "", 0)

@@ -75,8 +75,8 @@ class Tracker:
         self.waiting = False
         self.problems: list[Failure] = []
         """The first failures of the run, for the summary."""
-        self.worked: dict[str, Source] = {}
-        """By video_id: videos that have ended, for whatever is made of their rows."""
+        self.worked: set[bytes] = set()
+        """Ids of videos that have ended, for what is made of their rows."""
         self._limit = limit
         self._in_work: dict[str, _InWork] = {}
         self._ended: dict[bytes, tuple[str, str]] = {}
@@ -315,7 +315,7 @@ class Tracker:
         reason = "; ".join(video.problems[:3])
         self._ended[bytes.fromhex(video_id)] = (status, reason)
         if self.corpus.job.tracks is not None:
-            self.worked[video_id] = video.sources[0]
+            self.worked.add(bytes.fromhex(video_id))
         return [self._outcome(source, video.index, status, reason) for source in video.sources]
 
     def _outcome(

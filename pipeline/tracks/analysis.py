@@ -34,3 +34,8 @@ def tracks_of(config: Config, analyses: Sequence[Analysis]) -> Analysis | None:
         "detections": by_table["detections"],
     }
     return Analysis("tracker", "tracks", identity)
+
+
+def bases_of(tracks: Analysis) -> tuple[str, str]:
+    """Fingerprints of the frames and of the detections that tracks are made of."""
+    return str(tracks.identity["frames"]), str(tracks.identity["detections"])

@@ -12,7 +12,7 @@ rows are those of a run that was not. What is done by two runs at once lands onc
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Set
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,8 +21,9 @@ import pyarrow as pa
 from pipeline.config import ByteTrackConfig, OCSortConfig
 from pipeline.engine.job import Job
 from pipeline.ledger.remap import with_ids
-from pipeline.records import Analysis, ShardTask, Source, VideoIndex
+from pipeline.records import NO_FILE, Analysis, ShardTask, VideoIndex
 from pipeline.sources.plan import plan_video
+from pipeline.tracks.analysis import bases_of
 from pipeline.tracks.landed import LandedRows, ShardRows
 from pipeline.tracks.light import Boxes, LightTracker, TrackBox
 from pipeline.tracks.motion import Clock, clock_of
@@ -37,24 +38,25 @@ if TYPE_CHECKING:
 
 def track_videos(
     job: Job,
-    worked: Mapping[str, Source],
-    backlog: Mapping[str, Source],
+    worked: Set[bytes],
+    backlog: Set[bytes],
     budget: Budget,
     stats: RunStats,
 ) -> None:
     """Make the tracks that are due, of videos all of whose detections are there.
 
     Args:
-        worked: videos, by video_id, that the run itself has ended: theirs are made whatever the
-            budget, as what is under way at its end is finished.
-        backlog: videos that have nothing else due.
+        worked: ids of videos that the run itself has ended: theirs are made whatever the budget,
+            as what is under way at its end is finished.
+        backlog: those of videos that have nothing else due.
 
     Raises RunAborted where the store cannot be written.
     """
     from pipeline.ledger.books import Books
     from pipeline.ledger.commit import LedgerWriter
 
-    due = {**worked, **backlog} if job.tracks is not None else {}
+    # In the order of the table: files of a commit then hold ids that no other file holds.
+    due = [*sorted(worked), *sorted(backlog - worked)]
     if job.tracks is None or not due:
         return
     started = time.perf_counter()
@@ -69,11 +71,11 @@ def track_videos(
         commit_seconds=commit.seconds,
     ) as writer:
         tracks = _TrackPass(job, job.tracks, Books(job.output), writer)
-        for video_id, source in due.items():
+        for video_id in due:
             if video_id not in worked and budget.is_up:
                 stats.left.videos += 1
                 continue
-            stats.tracked += tracks.make(video_id, source)
+            stats.tracked += tracks.make(video_id.hex())
     if stats.tracked:
         stats.worked.add(fingerprint)
         stats.rows["tracks"] = stats.rows.get("tracks", 0) + tracks.rows
@@ -93,22 +95,23 @@ class _TrackPass:
         self._run_id = job.run_id
         self._books = books
         self._writer = writer
-        frames, detections = (str(tracks.identity[name]) for name in ("frames", "detections"))
-        self._needed = frames, detections
-        self._landed = LandedRows(job.output, frames, detections, tracks.fingerprint)
+        self._needed = bases_of(tracks)
+        self._landed = LandedRows(job.output, *self._needed, tracks.fingerprint)
         self.rows = 0
 
-    def make(self, video_id: str, source: Source) -> bool:
+    def make(self, video_id: str) -> bool:
         """What a video lacks of its tracks; False where that is nothing, or where it lacks
         detections: they come with a run that tries what has failed again."""
         index = self._books.index(video_id)
         if index is None or not all(self._books.video_done(video_id, p) for p in self._needed):
             return False
-        tasks = plan_video(source, index, self._grid)
+        tasks = plan_video(NO_FILE, index, self._grid)
         there = self._books.landed(video_id, self._tracks.fingerprint)
         first = next((n for n in range(len(tasks)) if n not in there), len(tasks))
         saved = self._landed.state(video_id, first - 1) if first else None
-        for task, rows, state in self._shards(tasks[first:], index, saved):
+        # Without its state all is made again; what has landed does not land twice.
+        left = tasks[first:] if saved is not None else tasks
+        for task, rows, state in self._shards(left, index, saved) if first < len(tasks) else ():
             self.rows += rows.num_rows
             self._writer.add_derived(task, self._tracks.fingerprint, rows, state)
             self._writer.flush_if_due()

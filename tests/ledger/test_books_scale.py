@@ -16,7 +16,7 @@ from pipeline.ledger.books import Books
 from pipeline.ledger.delta import Appender, create_tables
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.scan import read_table
-from pipeline.ledger.schema import DATA_TABLES, plain
+from pipeline.ledger.schema import DATA_COLUMNS, DATA_TABLES, plain
 from pipeline.ledger.status import status
 from pipeline.ledger.store import Store
 from pipeline.preview import plan
@@ -82,7 +82,7 @@ def test_a_lookup_opens_the_files_of_its_video_only(tmp_path) -> None:
         with open_writer(output) as writer:
             write_video(writer, name)
     mine = pc.field("video_id") == video_id(names[5])
-    for table in (*DATA_TABLES, "indexes"):
+    for table in ("frames", *DATA_COLUMNS, "indexes"):
         dataset = Ledger(output).dataset(table)
         keep = {fragment.path for fragment in dataset.get_fragments(filter=mine)}
         assert len(keep) == 1

@@ -188,7 +188,7 @@ def test_not_beside_another_run(output):
     assert reopen(Store(output), found(output), "mine")
 
 
-@pytest.mark.parametrize("cut", range(6))
+@pytest.mark.parametrize("cut", range(7))
 def test_cut_short_anywhere_the_next_run_goes_on(output, tmp_path, monkeypatch, cut):
     from pipeline.ledger import reopen as module
 
@@ -204,7 +204,8 @@ def test_cut_short_anywhere_the_next_run_goes_on(output, tmp_path, monkeypatch, 
     with pytest.raises(KeyboardInterrupt):
         reopen(Store(output), found(output), "mine")
     monkeypatch.undo()
-    assert calls == ["embeddings", "detections", "frames", "failures", "videos", "shards"][:cut]
+    order = ["tracks", "embeddings", "detections", "frames", "failures", "videos", "shards"]
+    assert calls == order[:cut]
     finish_reopening(Store(output), "next")
     assert not (tmp_path / "o" / FILE).exists()
     finish(output)

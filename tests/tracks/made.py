@@ -138,8 +138,8 @@ def detect(
 def track(job: Job, *indexes: VideoIndex) -> RunStats:
     """Make the tracks of videos whose detections have landed."""
     stats = RunStats()
-    due = {index.video_id: source_of(index) for index in indexes}
-    track_videos(job, due, {}, Budget(), stats)
+    due = {bytes.fromhex(index.video_id) for index in indexes}
+    track_videos(job, due, set(), Budget(), stats)
     return stats
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,9 +13,13 @@ import pytest
 from pipeline.engine.budget import Budget
 from pipeline.engine.stats import RunStats
 from pipeline.ledger.adopt import adopt
+from pipeline.ledger.analyses import record_analyses
 from pipeline.ledger.commit import LedgerWriter
 from pipeline.ledger.reader import Ledger
+from pipeline.ledger.reopen import Reopening, reopen
 from pipeline.ledger.status import status
+from pipeline.ledger.store import Store
+from pipeline.ledger.superseded import find_superseded
 from pipeline.ledger.verify import verify
 from pipeline.tracks import track_pass
 from pipeline.tracks.track_pass import track_videos
@@ -25,7 +30,6 @@ from tests.tracks.made import (
     make_index,
     make_job,
     rows,
-    source_of,
     track,
 )
 
@@ -176,12 +180,12 @@ def test_a_backlog_waits_where_the_budget_is_up_and_what_was_worked_does_not(tmp
     job = make_job(tmp_path / "out", make_config())
     index = make_index(60)
     detect(job, index, crowd(6))
-    due = {index.video_id: source_of(index)}
+    due = {bytes.fromhex(index.video_id)}
     spent = Budget(frames=1, begun_frames=1)
     stats = RunStats()
-    track_videos(job, {}, due, spent, stats)
+    track_videos(job, set(), due, spent, stats)
     assert (stats.tracked, stats.left.videos) == (0, 1)
-    track_videos(job, due, {}, spent, stats)
+    track_videos(job, due, set(), spent, stats)
     assert stats.tracked == 1
 
 
@@ -218,6 +222,44 @@ def _replace(job, before: pa.Table, after: pa.Table) -> None:
     from pipeline.ledger.store import Store
 
     change_rows(Store(job.output), "tracks", None, lambda rows: after.select(rows.schema.names))
+
+
+def test_a_shard_that_is_taken_back_takes_all_tracks_of_its_video(tmp_path):
+    job = make_job(tmp_path / "out", make_config())
+    one, two = make_index(FRAMES), make_index(60, name="b")
+    detect(job, one, crowd(8))
+    detect(job, two, crowd(9))
+    track(job, one, two)
+    before = rows(job)
+    shards = Ledger(job.output).table("shards", analysis=job.analyses[0].fingerprint).to_pylist()
+    (third,) = (s for s in shards if s["video_id"] == one.video_id and s["shard_index"] == 2)
+    prints = tuple(analysis.fingerprint for analysis in job.wanted)
+    what = Reopening(prints, ((one.video_id, third["first_frame"], third["last_frame"]),))
+    assert reopen(Store(job.output), what, "mine")
+    assert {row["video_id"] for row in rows(job)} == {two.video_id}
+    again = make_job(job.output, make_config(), "again")
+    detect(again, one, crowd(8))
+    assert track(again, one, two).tracked == 1
+    assert rows(job) == before
+    assert verify(job.output).sound
+
+
+def test_detections_that_the_newest_tracks_are_made_of_are_kept(tmp_path):
+    job = make_job(tmp_path / "out", make_config())
+    index = make_index(60)
+    detect(job, index, crowd(10))
+    track(job, index)
+    store = Store(job.output)
+    newer = [job.analyses[0], replace(job.analyses[1], identity={"model": "newer"})]
+    record_analyses(store, newer, "later")
+    assert find_superseded(store).analyses == ()
+    other = make_job(job.output, make_config(lost_seconds=3.0))
+    record_analyses(store, [newer[1], other.tracks], "last")
+    assert {a.name for a in find_superseded(store).analyses} == {"tracker"}
+    newest = replace(other.tracks, identity={**other.tracks.identity, "detections": "newer"})
+    record_analyses(store, [newest], "at last")
+    found = find_superseded(store).analyses
+    assert sorted(a.name for a in found) == ["detector", "tracker", "tracker"]
 
 
 def test_a_video_that_lacks_detections_has_no_tracks_yet(tmp_path):
