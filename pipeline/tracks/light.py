@@ -117,11 +117,14 @@ class LightTracker:
             self._by_class.clear()
             self._class_of.clear()
         self._size = size
+        # A filter of scale and aspect divides by the height.
+        sides = boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]
+        whole = np.isfinite(boxes.xyxy).all(axis=1) & (sides > 0).all(axis=1)
         aware = self._config.class_aware
         groups = boxes.class_ids if aware else np.full(len(boxes.scores), _ALL)
         found: list[TrackBox] = []
         for name in sorted({*self._by_class, *groups.tolist()}):
-            at = np.flatnonzero(groups == name)
+            at = np.flatnonzero((groups == name) & whole)
             at = at[distinct(boxes.xyxy[at], boxes.scores[at], self._config.duplicate_iou)]
             tracker = self._by_class.get(name)
             if tracker is None:

@@ -187,3 +187,12 @@ def test_duplicates_have_no_track():
     assert distinct(pair.xyxy, pair.scores, 1.0).tolist() == [0, 1, 2, 3]
     found = make().step(0.0, SIZE, pair)
     assert [(one.detection, one.class_id) for one in found] == [(0, 0), (3, 0), (2, 1)]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_boxes_without_an_area_have_no_track(backend):
+    flat, no_number = (10.0, 10.0, 10.0, 40.0, 0.9, 0), (1.0, 1.0, np.nan, 9.0, 0.9, 0)
+    tracker = make(backend)
+    for frame in range(3):
+        (one,) = tracker.step(frame / 30, SIZE, boxes(flat, moving(50), no_number))
+        assert (one.track_id, one.detection) == (1, 1)
