@@ -25,7 +25,7 @@ from tests.ledger.corpus import (
 )
 
 SHARDS = len(make_tasks("a"))
-STEPS = 7
+STEPS = 8
 READ_WHERE_NOTHING_LACKS = ["shards"]
 """Tables of the log entries that catching up reads: the newest of `shards` says it all."""
 
