@@ -167,7 +167,7 @@ def test_old_entries_of_logs_expire_and_nothing_else(tmp_path, monkeypatch) -> N
     output = str(tmp_path / "o")
     many_commits(output)
     report = gc(output)
-    assert report.checkpoints == len(TABLES) - 2  # all but failures and runs
+    assert report.checkpoints == len(TABLES) - 3  # all but failures, runs and tracks
     assert report.log_entries == 0
     old = time.time() - 40 * 86400
     for path in Path(output).glob("*/_delta_log/*"):
