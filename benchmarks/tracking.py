@@ -8,8 +8,8 @@ from pathlib import Path
 from benchmarks.measure import frameledger, table
 from benchmarks.videos import demo_720p
 
-SECONDS = 20
-ROUNDS = 3
+SECONDS = 10
+ROUNDS = 2
 BACKENDS = ("bytetrack", "ocsort")
 
 
