@@ -10,10 +10,9 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	$(BIN)/frameledger demo --output demo-output
 
-# A file's tests share what they set up, so a file goes to one process whole. Three of them keep
-# two cores busy: many tests wait for clusters.
+# A file's tests share what they set up, so a file goes to one of the two processes whole.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # 200 rounds of kills, lost nodes, full disks and bad clips, each resumed and checked (30 minutes).
 chaos: $(STAMP)

@@ -90,12 +90,12 @@ def test_time_that_ends_within_a_video_leaves_the_rest_of_it(corpus, tmp_path, m
     decode = worker.Decoder.decode
 
     def slowly(self, *args):
-        time.sleep(0.25)
+        time.sleep(1.0)
         yield from decode(self, *args)
 
     monkeypatch.setattr(worker.Decoder, "decode", slowly)
     inputs = [str(corpus / "c.mp4")]
-    summary = run(config(), inputs, tmp_path / "out", engine="local", budget_s=0.9)
+    summary = run(config(), inputs, tmp_path / "out", engine="local", budget_s=2.5)
     assert 0 < summary.shards < 5
     assert summary.frames == Ledger(tmp_path / "out").table("frames").num_rows
     assert summary.left.planned_shards == 5 - summary.shards

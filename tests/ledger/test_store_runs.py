@@ -191,10 +191,11 @@ def test_credentials_that_expire_end_the_run_in_one_line(server, remote, videos)
     _, said = process.communicate(timeout=120)
     server.tell()
     assert process.returncode == 1
-    assert said.startswith("frameledger: ")
-    assert remote in said
-    assert "access" in said
-    assert said.count("\n") == 1
+    # On a busy machine the run may have told how far it is before.
+    (line,) = (line for line in said.splitlines() if " ended, clips " not in line)
+    assert line.startswith("frameledger: ")
+    assert remote in line
+    assert "access" in line
     again = run_to(remote, videos)
     assert again.wait(120) == 3
     assert_whole_run(remote)

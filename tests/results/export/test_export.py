@@ -22,6 +22,9 @@ def test_it_says_what_it_wrote(rows: str, target: Path, capsys) -> None:
     )
 
 
+WITHOUT_TRACKS = [name for name in FORMATS if name != "mot"]
+"""Formats that say something of any output."""
+
 MISTAKES = {
     "--to nothing": "--to nothing: no format known here; there are npy, sqlite, coco",
     "--to npy --pictures jpg": "--pictures jpg: npy holds none; coco, webdataset, rerun do",
@@ -41,7 +44,7 @@ def test_mistakes_are_one_line(rows: str, target: Path, options: str) -> None:
     assert not target.exists()
 
 
-@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("to", WITHOUT_TRACKS)
 def test_what_is_there_stays_unless_told(videos: str, target: Path, to: str) -> None:
     target.parent.mkdir()
     target.write_text("mine")
@@ -56,11 +59,20 @@ def test_what_is_there_stays_unless_told(videos: str, target: Path, to: str) -> 
     assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
-@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("to", WITHOUT_TRACKS)
 def test_an_output_without_rows(tmp_path: Path, target: Path, to: str) -> None:
     open_writer(tmp_path / "o").__exit__(None, None, None)
     assert invoke(["export", str(tmp_path / "o"), "--to", to, "-o", str(target)]) == (0, "")
     assert target.exists()
+
+
+def test_without_a_tracker_there_are_no_tracks_to_export(videos: str, target: Path) -> None:
+    target.parent.mkdir()
+    target.write_text("mine")
+    code, error = invoke(["export", videos, "--to", "mot", "-o", str(target), "--overwrite"])
+    assert (code, error.count("\n")) == (2, 0)
+    assert "no tracks to export; run with a tracker in the configuration" in error
+    assert target.read_text() == "mine"
 
 
 @pytest.mark.parametrize("to", ["coco", "webdataset", "rerun"])
