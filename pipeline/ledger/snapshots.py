@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
 
+from pipeline.ledger.damage import DamagedOutput
 from pipeline.ledger.files import Files
 from pipeline.ledger.store import Store
 
@@ -26,11 +28,18 @@ class Snapshots:
         """When that of each table was written, before the table was looked at."""
 
     def of(self, name: str, *, now: bool = True) -> DeltaTable:
-        """The table as it is now, or was when it was last looked at, which costs nothing."""
+        """The table as it is now, or was when it was last looked at, which costs nothing. Raises
+        DamagedOutput where there is none."""
         snapshot = self._open.get(name)
         if snapshot is None:
             self._checkpoint[name] = self._checkpointed(name)
-            snapshot = self._open[name] = self._store.open(name)
+            try:
+                snapshot = self._open[name] = self._store.open(name)
+            except TableNotFoundError:
+                raise DamagedOutput(
+                    f"output {self._store.root}: the table {name} is missing; bring it back from a "
+                    "copy, or name another output"
+                ) from None
         elif now and not self._store.is_past:
             checkpointed = self._checkpointed(name)
             if checkpointed != self._checkpoint[name] or self._follows(name, snapshot.version()):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
 
+from pipeline.errors import UsageError
 from pipeline.ledger.history import open_store
+from pipeline.ledger.reader import Ledger
 from pipeline.ledger.snapshots import Snapshots
 from pipeline.ledger.store import Store
 from tests.ledger.corpus import open_writer, write_video
@@ -50,6 +53,12 @@ def test_commits_whose_entries_only_a_checkpoint_has_are_seen(output):
     assert table.version() > seen + 1
     assert snapshots.of("videos").version() == table.version()
     assert len(snapshots.files("videos")) == len(table.file_uris())
+
+
+def test_a_table_that_is_not_there_is_named(output):
+    shutil.rmtree(Store(output).uri("embeddings"))
+    with pytest.raises(UsageError, match="the table embeddings is missing"):
+        Ledger(output).frame("/videos/a.mp4", 0)
 
 
 def test_a_table_of_the_past_stays(output):
