@@ -47,7 +47,7 @@ def chromium_page(
     try:
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda asked: wrong.extend(_elsewhere(asked.url)))
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(20_000)
         yield page
     finally:
         page.close()
