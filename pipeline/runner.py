@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -148,6 +148,7 @@ def _process(
     corpus = open_corpus(job, terms.inputs, retry_failed=retry, priority=terms.priority)
     if retry and _take_back_quarantined(job, corpus, terms.limit, stats):
         corpus = open_corpus(job, terms.inputs, retry_failed=retry, priority=terms.priority)
+    job = replace(job, books=corpus.books.versions)
     tracker = Tracker(corpus, stats, terms.limit, lease, terms.budget)
     first = tracker.first_due()
     busy = first is not None or bool(corpus.untracked)

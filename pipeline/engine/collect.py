@@ -23,6 +23,7 @@ class Collector:
             commit_bytes=commit.bytes,
             commit_seconds=commit.seconds,
             part=part,
+            books=job.books,
         )
         self._said = (0, 0.0)
         self._ends: dict[str, ShardEnd] = {}

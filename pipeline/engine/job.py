@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline.config import Config
@@ -27,6 +28,8 @@ class Job:
     """The frames analysis first, then one per analyzer: what looks at pictures."""
     tracks: Analysis | None = None
     """What is made of detections once they have landed."""
+    books: Mapping[str, int] = field(default_factory=dict)
+    """Versions of tables when the run's books were read (see `ledger.said_by_others`)."""
 
     @property
     def grid(self) -> Grid:

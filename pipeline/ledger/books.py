@@ -19,6 +19,7 @@ from pipeline.ledger.damage import damage_is_said
 from pipeline.ledger.indexes import IndexTable
 from pipeline.ledger.keys import KEY, SortedKeys, key_of, keys_of, order_of
 from pipeline.ledger.outcomes import QUARANTINED
+from pipeline.ledger.said_by_others import LOGS
 from pipeline.ledger.scan import read_batches, read_table
 from pipeline.ledger.schema import DATA_TABLES
 from pipeline.ledger.store import Store
@@ -45,9 +46,10 @@ class Books:
         # Opened in the reverse order of commits: what an earlier snapshot names, later ones have.
         snapshots = {name: store.open(name) for name in names if store.exists(name)}
         self.versions = {
-            name: snapshots[name].version() if name in snapshots else -1 for name in DATA_TABLES
+            name: snapshots[name].version() if name in snapshots else -1
+            for name in (*DATA_TABLES, *LOGS)
         }
-        """Of the data tables."""
+        """Of the tables that the runs of others add to meanwhile."""
         self._videos = CurrentVideos(store, snapshots.get("videos"))
         self._landed = _landed_of(store, snapshots)
         self._failed = _failed_of(store, snapshots.get("failures"))

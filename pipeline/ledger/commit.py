@@ -32,6 +32,7 @@ from pipeline.ledger.keys import KeySet
 from pipeline.ledger.numbers import Numbers
 from pipeline.ledger.outcomes import Clock, failure_row, lost_frames, shard_row, video_row
 from pipeline.ledger.remap import remap
+from pipeline.ledger.said_by_others import LOGS, SaidByOthers
 from pipeline.ledger.scan import read_batches
 from pipeline.ledger.store import Store
 from pipeline.records import (
@@ -73,12 +74,15 @@ class LedgerWriter:
         commit_bytes: int = 64 * 2**20,
         commit_seconds: float = 30.0,
         part: int = 0,
+        books: Mapping[str, int] | None = None,
     ) -> None:
         """
         Args:
             analyses: what will be written, by fingerprint; None: only what an earlier process of
                 this run has left in its journal.
             part: which of the run's writers this is. Each has its own videos.
+            books: versions of the tables of LOGS when the run's books were read: what other runs
+                have said since is not said again. Without it, those that are found here.
         """
         self.stats = WriterStats()
         self._store = Store(output)
@@ -109,7 +113,16 @@ class LedgerWriter:
         for batch, entry in read_journal(output, writer):
             self._restore(batch, entry)
         indexes = snapshot.version()
-        self._flush = Flush(self._store, self._buffer, self.stats, lag, indexes)
+        others = {
+            table: SaidByOthers(
+                self._store,
+                table,
+                (books or {}).get(table, self._store.open(table).version()),
+                run_id,
+            )
+            for table in LOGS
+        }
+        self._flush = Flush(self._store, self._buffer, self.stats, lag, indexes, others)
         if self._buffer.waited_s is not None:
             self.flush()
         if analyses is not None:

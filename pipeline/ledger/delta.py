@@ -37,6 +37,7 @@ from pipeline.errors import RunAborted, UsageError
 from pipeline.ledger.keys import KeySet
 from pipeline.ledger.parts import SMALL_COLUMNS, add_action, by_partition, write_part
 from pipeline.ledger.patience import Patience, one_line
+from pipeline.ledger.said_by_others import SaidByOthers
 from pipeline.ledger.schema import DATA_TABLES, SCHEMA_VERSION, TABLES, TableSpec, plain
 from pipeline.ledger.store import CHECKPOINT_INTERVAL, Store
 
@@ -64,6 +65,8 @@ class Appended:
     """They had landed already; their rows were dropped."""
     version: int | None
     """The table's version made by this call, None where everything had landed before."""
+    left_out: int = 0
+    """Rows of `landed` that are not in the table, since other runs have said the same."""
 
 
 def create_tables(store: Store) -> None:
@@ -121,9 +124,12 @@ class Appender:
         table: name of the table.
         since: the caller knows what has landed up to this version, and asks for none of that. None
             where nothing that has landed so far will be asked for.
+        others: whose rows are not to be said again. Hears of what comes after `since`.
     """
 
-    def __init__(self, store: Store, table: str, since: int | None) -> None:
+    def __init__(
+        self, store: Store, table: str, since: int | None, others: SaidByOthers | None = None
+    ) -> None:
         self._store = store
         self._spec = TABLES[table]
         self._landed = KeySet()
@@ -132,6 +138,8 @@ class Appender:
         self._own: tuple[set[str], int | None] = set(), None
         """Ids that the call under way has landed, and the version."""
         self._snapshot: DeltaTable | None = None
+        self._others = others
+        self._left_out = 0
         self._since = store.open(table).version() if since is None else since
 
     @property
@@ -163,7 +171,7 @@ class Appender:
         Raises RunAborted where the store cannot be written (after some tries) or refuses the rows.
         """
         tries = self._patience()
-        self._call, self._own = uuid.uuid4().hex, (set(), None)
+        self._call, self._own, self._left_out = uuid.uuid4().hex, (set(), None), 0
         while True:
             try:
                 snapshot = self._look()
@@ -172,12 +180,17 @@ class Appender:
                 if not due:
                     # What an earlier try of this call landed though it raised is ours.
                     ours, version = self._own
-                    return Appended(frozenset(landed & ours), frozenset(landed - ours), version)
+                    before = frozenset(landed - ours)
+                    return Appended(frozenset(landed & ours), before, version, self._left_out)
                 data = _sorted(self._spec, [rows[i] for i in due])
+                if self._others is not None:
+                    whole, data = data.num_rows, self._others.left_out(data)
+                    self._left_out = whole - data.num_rows
                 self._store.check_room(data.nbytes)
                 note = metadata(due)
                 write(self._store, snapshot, self._spec, data, due, note, self._call)
-                return Appended(frozenset(due), frozenset(landed), snapshot.version())
+                version = snapshot.version()
+                return Appended(frozenset(due), frozenset(landed), version, self._left_out)
             except SchemaMismatchError as error:
                 raise RunAborted(f"{tries.what}: {one_line(error)}") from error
             except CommitFailedError as error:
@@ -197,12 +210,16 @@ class Appender:
             self._snapshot.update_incremental()
         newest = self._snapshot.version()
         for version in range(self._since + 1, newest + 1):
-            said = _said(self._store, self._spec.name, version)
+            entry = self._store.log_entry(self._spec.name, version)
+            said = _said(entry)
             ids = json.loads(said.get(_IDS_KEY, "[]"))
             for landed in ids:
                 self._landed.add(landed)
             if said.get(CALL_KEY) == self._call:
                 self._own = set(ids), version
+            if self._others is not None:
+                note = json.loads(said.get(METADATA_KEY, "{}"))
+                self._others.hear(version, note, _added(entry))
         self._since = max(self._since, newest)
         return self._snapshot
 
@@ -302,7 +319,7 @@ def commit_notes(
     Versions whose log is not kept any more (a checkpoint stands for them) are left out too.
     """
     for version in versions:
-        text = _said(store, table, version).get(METADATA_KEY)
+        text = _said(store.log_entry(table, version)).get(METADATA_KEY)
         if text is not None:
             yield version, json.loads(text)
 
@@ -311,12 +328,22 @@ def made_by(store: Store, table: str, since: int, call: str) -> bool:
     """Whether any commit after version `since` was made by a `call`."""
     newest = store.open(table).version()
     versions = range(since + 1, newest + 1)
-    return any(_said(store, table, v).get(CALL_KEY) == call for v in versions)
+    return any(_said(store.log_entry(table, v)).get(CALL_KEY) == call for v in versions)
 
 
-def _said(store: Store, table: str, version: int) -> dict[str, str]:
-    """What a commit's metadata has; nothing where it is not kept any more."""
-    for line in (store.log_entry(table, version) or b"").splitlines():
+def _said(entry: bytes | None) -> dict[str, str]:
+    """What a commit's metadata has, by its entry of the log; nothing where that is not kept any
+    more."""
+    for line in (entry or b"").splitlines():
         if line.startswith(b'{"commitInfo"'):
             return dict(json.loads(line)["commitInfo"])
     return {}
+
+
+def _added(entry: bytes | None) -> Iterator[str]:
+    """The files with rows that the table did not have before: compaction adds none."""
+    for line in (entry or b"").splitlines():
+        if line.startswith(b'{"add"'):
+            file = json.loads(line)["add"]
+            if file["dataChange"]:
+                yield file["path"]

@@ -7,7 +7,7 @@ Rows come before the `shards` that index them, and both before the `videos` row 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ import pyarrow as pa
 from pipeline.ledger.buffer import Buffer
 from pipeline.ledger.catchup import Lag, covered, note_covers, note_shards, noted_shards
 from pipeline.ledger.delta import Appended, Appender
+from pipeline.ledger.said_by_others import SaidByOthers
 from pipeline.ledger.schema import DATA_TABLES
 from pipeline.ledger.store import Store
 
@@ -37,10 +38,17 @@ class Flush:
     Args:
         lag: what was caught up with when the writer was opened.
         indexes: the version of `indexes` of which the writer knows the ids.
+        others: per table of LOGS, what other runs say there.
     """
 
     def __init__(
-        self, store: Store, buffer: Buffer, stats: WriterStats, lag: Lag, indexes: int
+        self,
+        store: Store,
+        buffer: Buffer,
+        stats: WriterStats,
+        lag: Lag,
+        indexes: int,
+        others: Mapping[str, SaidByOthers],
     ) -> None:
         self._store = store
         self._buffer = buffer
@@ -49,10 +57,15 @@ class Flush:
         """Up to where `shards`, with the buffer's rows of it, lacks nothing."""
         self._made: dict[str, int] = {}
         """Data tables' versions since the last commit to `shards`."""
+        self._others = others
         # Only batches that a process has left may have landed before.
-        logs = {table: -1 if batches else None for table, batches in buffer.logs.items()}
+        logs = {
+            table: -1 if batches else others[table].since for table, batches in buffer.logs.items()
+        }
         since = {**lag.covers, **logs, "shards": lag.since, "indexes": indexes}
-        self._appenders = {table: Appender(store, table, since[table]) for table in since}
+        self._appenders = {
+            table: Appender(store, table, since[table], others.get(table)) for table in since
+        }
         self._logged: set[tuple[str, str]] = set()
         """(table, batch) of the journal's open file that this process has committed itself."""
 
@@ -116,12 +129,13 @@ class Flush:
 
     def _log(self, table: str, own: str) -> None:
         rows = {batch: pa.concat_tables(parts) for batch, parts in self._buffer.logs[table].items()}
-        done = self._append(table, rows, lambda _: {})
+        note = self._others[table].note
+        done = self._append(table, rows, lambda _: note())
         here = (table, own)
         if done is not None and own in done.before and here not in self._logged:
             # Somebody took this process for dead and committed what it had then. What came
             # since is not told from that: rather said twice than not at all.
-            self._append(table, {f"{own}-again": rows[own]}, lambda _: {})
+            self._append(table, {f"{own}-again": rows[own]}, lambda _: note())
         self._logged = {here, *(one for one in self._logged if one[1] == own)}
         self._buffer.logs[table].clear()
 
@@ -133,6 +147,6 @@ class Flush:
         done = self._appenders[table].append(rows, note)
         if done.version is not None:
             self._stats.commits += 1
-        count = sum(rows[name].num_rows for name in done.landed)
+        count = sum(rows[name].num_rows for name in done.landed) - done.left_out
         self._stats.rows[table] = self._stats.rows.get(table, 0) + count
         return done

@@ -13,7 +13,7 @@ from itertools import islice
 import pytest
 
 from pipeline.errors import RunAborted
-from pipeline.ledger import alive
+from pipeline.ledger import alive, leases
 from pipeline.ledger.alive import FOLDER, dead_runs, forget, live_runs
 from pipeline.ledger.folder import folder_at
 from pipeline.ledger.leases import Lease
@@ -142,6 +142,43 @@ def test_of_two_that_take_groups_at_once_one_gets_each(remote):
     for lease in leases:
         lease.close()
     assert sorted(taken[0] + taken[1]) == sorted(uris)
+
+
+def test_of_runs_on_a_slow_store_one_gets_each(server, remote):
+    """Any request may take longer than those of another run from its first to its last."""
+    uris = [f"/{number}.mp4" for number in range(6)]
+    leases = [Lease(remote, name) for name in ("one", "three", "two")]
+    for lease in leases:
+        lease.open()
+    taken: list[list[str]] = [[] for _ in leases]
+
+    def take(which: int) -> None:
+        for uri in uris:
+            taken[which] += leases[which].take_all([uri])
+
+    server.tell(slow=0.3, seconds=0.8)
+    threads = [threading.Thread(target=take, args=(which,)) for which in range(len(leases))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    server.tell()
+    for lease in leases:
+        lease.close()
+    assert sorted(uri for one in taken for uri in one) == uris
+
+
+@pytest.mark.parametrize(("asks", "gets"), [("zzz", True), ("aaa", False)])
+def test_a_run_that_asks_and_never_settles(anywhere, monkeypatch, asks, gets):
+    """Of a later id it is waited for, for a time; to an earlier one the video is left."""
+    monkeypatch.setattr(leases, "UNSETTLED_S", 1.0)
+    other, lease = Lease(anywhere, asks), Lease(anywhere, "mine")
+    other.open()
+    other._taken.append(other._key("/a.mp4"))
+    assert lease.take("/a.mp4") is gets
+    assert lease.others_hold(["/a.mp4"]) is not gets
+    lease.close()
+    other.close()
 
 
 def test_a_run_on_another_host_is_dead_once_it_is_silent(anywhere, monkeypatch):
