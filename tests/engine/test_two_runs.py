@@ -89,22 +89,20 @@ def test_what_another_run_releases_is_done_at_once(tmp_path, videos):
     other.close()
 
 
-def test_what_a_run_ends_while_another_begins_is_recorded_once(tmp_path, videos, monkeypatch):
+def test_what_a_run_ends_while_another_begins_is_recorded_once(tmp_path, monkeypatch):
     """The other has read the books, and nobody holds anything any more when it comes to work."""
-    (tmp_path / "v" / "broken.mp4").write_bytes(b"no video at all")
-    output = tmp_path / "out"
-    config = probe()
+    broken, output, config = tmp_path / "broken.mp4", tmp_path / "out", probe()
+    broken.write_bytes(b"no video at all")
 
     def open_corpus(*arguments, **options):  # type: ignore[no-untyped-def]
         monkeypatch.undo()
         found = runner.open_corpus(*arguments, **options)
-        assert run(config, [videos], output, engine="local").videos_failed == 1
+        assert run(config, [str(broken)], output, engine="local").videos_failed == 1
         return found
 
     monkeypatch.setattr(runner, "open_corpus", open_corpus)
-    run(config, [videos], output, engine="local")
+    assert run(config, [str(broken)], output, engine="local").videos_failed == 1
     ledger = Ledger(output)
     assert len(read_runs(str(output))) == 2
-    assert ledger.table("failures", current=False).num_rows == 1
-    assert ledger.table("videos", current=False).num_rows == len(LENGTHS) + 1
-    assert_whole(output, sum(LENGTHS))
+    for table in ("failures", "videos"):
+        assert ledger.table(table, current=False).num_rows == 1
