@@ -87,6 +87,13 @@ _STAMP = ("stamp", "s", "what the file's bytes are known by without reading them
 _RECORDED = ("recorded_at", "time", "when the row was written, UTC")
 _FIRST = ("first_frame", "i64", "first sampled frame of the range, inclusive")
 _LAST = ("last_frame", "i64", "last sampled frame of the range, inclusive; null: not known")
+_BOX = (
+    ("x1", "f32", "left edge, pixels of the displayed frame"),
+    ("y1", "f32", "top edge, pixels"),
+    ("x2", "f32", "right edge, pixels"),
+    ("y2", "f32", "bottom edge, pixels"),
+)
+_CLASS_NAME = ("class_name", "s", "the model's name of the class")
 
 VIDEOS = TableSpec(
     name="videos",
@@ -175,13 +182,10 @@ DETECTIONS = TableSpec(
         _FRAME,
         _PTS_S,
         ("detection_index", "i32", "0, 1, 2, ... within the frame"),
-        ("x1", "f32", "left edge, pixels of the displayed frame"),
-        ("y1", "f32", "top edge, pixels"),
-        ("x2", "f32", "right edge, pixels"),
-        ("y2", "f32", "bottom edge, pixels"),
+        *_BOX,
         ("score", "f32", "confidence, 0 to 1"),
         ("class_id", "i32", "the model's number of the class"),
-        ("class_name", "s", "the model's name of the class"),
+        _CLASS_NAME,
         ("mask", MASK, "COCO run-length encoding, size (height, width); null where none"),
         ("keypoints", pa.list_(pa.float32()), "x, y, score of each point; null where none"),
     ),
@@ -221,14 +225,11 @@ TRACKS = TableSpec(
         _PTS_S,
         ("track_id", "i32", "1, 2, ... within the video, in order of appearance"),
         ("detection_index", "i32", "the frame's detection that it has; null where it is lost"),
-        ("x1", "f32", "left edge, pixels of the displayed frame; predicted where it is lost"),
-        ("y1", "f32", "top edge, pixels"),
-        ("x2", "f32", "right edge, pixels"),
-        ("y2", "f32", "bottom edge, pixels"),
+        *_BOX,
         ("score", "f32", "of the detection, 0 to 1; null where it is lost"),
         ("class_id", "i32", "of the detection; of its last one where it is lost"),
-        ("class_name", "s", "the model's name of the class"),
-        ("state", "s", "tracked, or lost (no detection, for a time); readers may interpolate"),
+        _CLASS_NAME,
+        ("state", "s", "tracked, or lost (box predicted, for a time); readers may interpolate"),
     ),
     partition_by=("analysis",),
     sort_by=("video_id", "frame_index", "track_id"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -27,6 +28,9 @@ EMBEDDER = Analysis("embedder", "embeddings", {"model": "b", "frames": FRAMES.fi
 ALL = (FRAMES, DETECTOR, EMBEDDER)
 ANALYSES = {analysis.fingerprint: analysis for analysis in ALL}
 WIDTH, HEIGHT, DIM = 64, 48, 8
+
+Rows = Callable[[np.ndarray, np.ndarray], dict[str, pa.Table]]
+"""Rows by analysis of a clip's frames: of their positions in the sample and their indexes."""
 
 
 def video_id(name: str) -> str:
@@ -74,21 +78,34 @@ def make_results(
     task: ShardTask, attempt: int = 1, lost: frozenset[int] = frozenset()
 ) -> tuple[list[ClipResult], ShardEnd]:
     """What decoder and analyzers would send; the frames `lost` could not be decoded."""
+
+    def rows(positions: np.ndarray, frames: np.ndarray) -> dict[str, pa.Table]:
+        found = {}
+        for fingerprint in task.analyses:
+            table = ANALYSES[fingerprint].table if fingerprint in ANALYSES else "embeddings"
+            if table == "detections":
+                found[fingerprint] = _boxes(positions, frames)
+            elif table == "embeddings":
+                found[fingerprint] = _vectors(positions, frames)
+        return found
+
+    return results_of(task, rows, attempt, lost)
+
+
+def results_of(
+    task: ShardTask, rows: Rows, attempt: int = 1, lost: frozenset[int] = frozenset()
+) -> tuple[list[ClipResult], ShardEnd]:
+    """A shard's results, clip by clip, with the rows that are made up for its frames."""
     results = []
     for clip in task.shard.clips:
         positions = np.arange(clip.own_start, clip.own_stop, dtype=np.int64)
         frames = task.frames_of(clip.own_start, clip.own_stop)
         here = ~np.isin(frames, list(lost))
         positions, frames = positions[here], frames[here]
-        rows = {}
-        for fingerprint in task.analyses:
-            table = ANALYSES[fingerprint].table if fingerprint in ANALYSES else "embeddings"
-            if table == "detections":
-                rows[fingerprint] = _boxes(positions, frames)
-            elif table == "embeddings":
-                rows[fingerprint] = _vectors(positions, frames)
-        sizes = np.tile(np.array([[WIDTH, HEIGHT]], np.int32), (len(positions), 1))
-        results.append(ClipResult(task.key, attempt, clip, positions, sizes, rows, 0.01))
+        size = (task.index.width, task.index.height)
+        sizes = np.tile(np.array([size], np.int32), (len(positions), 1))
+        made = rows(positions, frames)
+        results.append(ClipResult(task.key, attempt, clip, positions, sizes, made, 0.01))
     owned = task.frames_of(task.shard.own_start, task.shard.own_stop)
     missing = tuple((int(f), int(f) + 1) for f in owned if int(f) in lost)
     reason = "made up" if missing else ""

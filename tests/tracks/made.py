@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -18,19 +18,12 @@ from pipeline.engine.stats import RunStats
 from pipeline.ledger.commit import LedgerWriter
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.schema import DATA_COLUMNS
-from pipeline.records import (
-    Analysis,
-    ClipResult,
-    ShardEnd,
-    ShardTask,
-    Source,
-    VideoIndex,
-    VideoOutcome,
-)
+from pipeline.records import Analysis, ShardTask, Source, VideoIndex, VideoOutcome
 from pipeline.sources.plan import plan_video
 from pipeline.tracks.analysis import tracks_of
 from pipeline.tracks.light import Boxes
 from pipeline.tracks.track_pass import track_videos
+from tests.ledger import corpus
 
 WIDTH, HEIGHT = 640, 480
 
@@ -73,20 +66,13 @@ def make_index(frames: int, steps: tuple[int, ...] = (3000,), name: str = "a") -
     """An index whose frames are `steps` ticks of 1/90000 s apart, over and over."""
     every = np.resize(np.array(steps, np.int64), max(frames - 1, 0))
     pts = np.concatenate([[0], np.cumsum(every)]).astype(np.int64)[:frames]
-    return VideoIndex(
-        video_id=hashlib.sha256(name.encode()).hexdigest(),
+    return replace(
+        corpus.make_index(name, frames, keyframe_every=10),
         pts=pts,
-        keyframes=np.arange(0, frames, 10, dtype=np.int64),
         time_base=Fraction(1, 90000),
-        stream_index=0,
-        container="mp4",
-        codec="h264",
-        pixel_format="yuv420p",
         width=WIDTH,
         height=HEIGHT,
-        rotation=0,
         duration_s=float(pts[-1] / 90000) if frames else 0.0,
-        exact_pts=True,
     )
 
 
@@ -126,7 +112,8 @@ def detect(
         for planned in reversed(tasks) if backwards else tasks:
             task = replace(planned, analyses=tuple(job.by_fingerprint()))
             writer.begin(task, 1)
-            results, end = _results(job, task, scene, lost)
+            made_up = partial(_rows, job, task, scene)
+            results, end = corpus.results_of(task, made_up, lost=lost)
             for result in reversed(results) if backwards else results:
                 writer.add_result(result)
             assert writer.add_end(end) is not None
@@ -150,24 +137,9 @@ def rows(job: Job) -> list[dict[str, object]]:
     return found.drop_columns(["analysis", "run_id"]).to_pylist()
 
 
-def _results(
-    job: Job, task: ShardTask, scene: Scene, lost: frozenset[int]
-) -> tuple[list[ClipResult], ShardEnd]:
-    results = []
-    for clip in task.shard.clips:
-        positions = np.arange(clip.own_start, clip.own_stop, dtype=np.int64)
-        frames = task.frames_of(clip.own_start, clip.own_stop)
-        here = ~np.isin(frames, list(lost))
-        positions, frames = positions[here], frames[here]
-        sizes = np.tile(np.array([[WIDTH, HEIGHT]], np.int32), (len(positions), 1))
-        found = {job.analyses[1].fingerprint: _table(task, positions, frames, scene)}
-        results.append(ClipResult(task.key, 1, clip, positions, sizes, found, 0.0))
-    owned = task.frames_of(task.shard.own_start, task.shard.own_stop)
-    missing = tuple((int(f), int(f) + 1) for f in owned if int(f) in lost)
-    return results, ShardEnd(task.key, 1, len(task.shard.clips), missing, "made up")
-
-
-def _table(task: ShardTask, positions: np.ndarray, frames: np.ndarray, scene: Scene) -> pa.Table:
+def _rows(
+    job: Job, task: ShardTask, scene: Scene, positions: np.ndarray, frames: np.ndarray
+) -> dict[str, pa.Table]:
     seconds = task.index.pts_seconds(task.index.pts)
     found = [scene(int(frame), float(seconds[frame])) for frame in frames]
     counts = [len(one.scores) for one in found]
@@ -184,4 +156,5 @@ def _table(task: ShardTask, positions: np.ndarray, frames: np.ndarray, scene: Sc
         "mask": [None] * count,
         "keypoints": [None] * count,
     }
-    return pa.table({k: pa.array(v, schema.field(k).type) for k, v in columns.items()})
+    table = pa.table({k: pa.array(v, schema.field(k).type) for k, v in columns.items()})
+    return {job.analyses[1].fingerprint: table}
