@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.durations import clock
+from pipeline.results.draw import draw_detections
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
+    from pipeline.results.draw import Row
     from pipeline.results.search import Hit
 
 CELL = (384, 216)
@@ -25,14 +27,17 @@ _GAP, _MARGIN, _HEADER, _CAPTION = 20, 32, 84, 62
 _BACKGROUND, _SLOT, _TEXT, _DIM, _ACCENT = "#14161a", "#1d2026", "#f2f3f5", "#9aa0aa", "#f5b83d"
 
 
-def thumbnail(rgb: np.ndarray) -> Image:
-    """A frame, uint8 (height, width, 3), made to fit a cell; never larger than twice itself."""
+def thumbnail(rgb: np.ndarray, boxes: Iterable[Row] = ()) -> Image:
+    """A frame, uint8 (height, width, 3), made to fit a cell, with boxes on it; never larger than
+    twice itself."""
     from PIL import Image
 
     height, width = rgb.shape[:2]
     scale = min(CELL[0] / width, CELL[1] / height, 2.0)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS)
+    small = np.array(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS))
+    draw_detections(small, boxes, labels=False, scale=(size[0] / width, size[1] / height))
+    return Image.fromarray(small)
 
 
 def contact_sheet(
@@ -68,7 +73,7 @@ def contact_sheet(
 def _cell(
     sheet: Image, draw: ImageDraw, at: tuple[int, int], hit: Hit, picture: Image | None
 ) -> None:
-    """One frame with its caption: name and score, then frame and time."""
+    """One frame with its caption: name and score, then which frame or track, and the time."""
     x, y = at
     right, bottom = x + CELL[0], y + CELL[1]
     draw.rectangle((x, y, right - 1, bottom - 1), _SLOT)
@@ -83,10 +88,12 @@ def _cell(
     name = f"{hit.rank}. {os.path.basename(hit.uri) or hit.video_id[:12]}"
     draw.text((x, bottom + 8), _fitted(draw, name, bold, CELL[0] - taken), _TEXT, bold)
     draw.text((right, bottom + 8), score, _ACCENT, bold, anchor="ra")
-    draw.text((x, bottom + 34), f"frame {hit.frame_index:,} at {clock(hit.pts_s)}", _DIM, small)
+    span = ""
     if hit.end_frame > hit.start_frame:
         span = f"{clock(hit.start_s)} to {clock(hit.end_s)}"
         draw.text((right, bottom + 34), span, _DIM, small, anchor="ra")
+    room = CELL[0] - draw.textlength(span, small) - 14
+    draw.text((x, bottom + 34), _fitted(draw, hit.caption, small, room), _DIM, small)
 
 
 def _fitted(draw: ImageDraw, text: str, font: FreeTypeFont | ImageFont, room: float) -> str:

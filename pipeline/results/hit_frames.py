@@ -36,10 +36,13 @@ def pictures_of(
     for hit in hits:
         by_video.setdefault(hit.video_id, []).append(hit)
     for video_id, mine in by_video.items():
-        at = {hit.frame_index: hit for hit in mine}
+        at: dict[int, list[Hit]] = {}
+        for hit in mine:  # Two tracks may have the same best frame.
+            at.setdefault(hit.frame_index, []).append(hit)
         try:
             for frame, rgb in read_frames(ledger, mine[0].uri or video_id, at):
-                yield at.pop(frame), rgb
+                for hit in at.pop(frame):
+                    yield hit, rgb
         except VideoError as error:
             frames = ", ".join(str(frame) for frame in sorted(at))
             tell(f"{error.reason} (no picture of frame {frames})")

@@ -8,7 +8,7 @@ ranking    exact cosine over all embeddings, streamed, merged into moments      
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.durations import clock
 from pipeline.errors import UsageError
 from pipeline.ledger.books import latest_rows
 from pipeline.ledger.keys import keys_of
@@ -49,6 +50,16 @@ class Hit:
     start_s: float
     end_frame: int
     end_s: float
+
+    @property
+    def caption(self) -> str:
+        """What it is, beside the name of its video."""
+        return f"frame {self.frame_index:,} at {clock(self.pts_s)}"
+
+    @property
+    def boxes(self) -> list[dict[str, Any]]:
+        """Rows that are drawn on its picture; see `draw_detections`."""
+        return []
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -98,20 +109,15 @@ def search(
     of = embeddings_analysis(ledger, analysis)
     # Before a model is loaded for nothing.
     index = open_index(ledger, of) if approximate else None
-    videos = _videos_like(ledger, video) if video is not None else None
+    videos = videos_like(ledger, video) if video is not None else None
     frames = None
     if class_name is not None or min_score is not None:
         frames = frames_with(ledger, class_name, min_score)
+    vectors = Vectors(ledger, of, videos)
     if vector is None:
         vector = query_vector(ledger, of, text, image, model)
-    vectors = Vectors(ledger, of, videos)
-    if vectors.dimensions and vector.shape != (vectors.dimensions,):
-        raise UsageError(
-            f"{ledger.output}: its embeddings have {vectors.dimensions} dimensions, the query has "
-            f"{vector.shape}"
-        )
     wanted = Wanted(
-        query=unit(vector.astype(np.float32)[None])[0],
+        query=fitting(vector, vectors),
         k=k,
         near=near,
         every_s=every_s,
@@ -120,6 +126,18 @@ def search(
     )
     find = index.search if index is not None else best_moments
     return _hits(ledger, find(vectors, wanted), videos, video)
+
+
+def fitting(vector: np.ndarray, vectors: Vectors) -> np.ndarray:
+    """A query as float32 (dimensions,) of unit length. Raises UsageError where the embeddings have
+    other dimensions."""
+    if vectors.dimensions and vector.shape != (vectors.dimensions,):
+        raise UsageError(
+            f"{vectors.output}: its embeddings have {vectors.dimensions} dimensions, the query has "
+            f"{vector.shape}"
+        )
+    query: np.ndarray = unit(vector.astype(np.float32)[None])[0]
+    return query
 
 
 def frames_with(
@@ -143,23 +161,24 @@ def frames_with(
         for code, video_id in enumerate(ids.dictionary.to_pylist()):
             parts.setdefault(video_id, []).append(np.unique(frames[codes == code]))
     if not parts:
-        _check_class(ledger, class_name)
+        check_class(ledger, "detections", class_name)
     return {video_id: np.unique(np.concatenate(some)) for video_id, some in parts.items()}
 
 
-def _check_class(ledger: Ledger, class_name: str | None) -> None:
-    """Raise UsageError where no detector has ever found the class."""
+def check_class(ledger: Ledger, table: str, class_name: str | None) -> None:
+    """Raise UsageError where `detections`, or `tracks`, have no rows, or none of the class."""
     known: set[str] = set()
-    for batch in ledger.batches("detections", ["class_name"]):
+    for batch in ledger.batches(table, ["class_name"]):
         known.update(batch.column("class_name").unique().to_pylist())
     if not known:
-        raise UsageError(f"{ledger.output}: no detections to filter by; run with a detector")
+        maker = "tracker" if table == "tracks" else "detector"
+        raise UsageError(f"{ledger.output}: no {table} to filter by; run with a {maker}")
     if class_name is not None and class_name not in known:
         some = ", ".join(sorted(known)[:10]) + (", ..." if len(known) > 10 else "")
         raise UsageError(f"--class {class_name}: was never found here; there are {some}")
 
 
-def _videos_like(ledger: Ledger, pattern: str) -> frozenset[str]:
+def videos_like(ledger: Ledger, pattern: str) -> frozenset[str]:
     """Ids of the current videos whose uri or file name matches. Raises UsageError for none."""
     rows = ledger.videos().select(["uri", "video_id"]).to_pylist()
     found = {row["video_id"] for row in rows if _is_like(row["uri"], pattern)} - {None}
@@ -194,7 +213,7 @@ def _due(
 def _hits(
     ledger: Ledger, moments: list[Moment], videos: frozenset[str] | None, pattern: str | None
 ) -> list[Hit]:
-    uris = dict(_uris(ledger, sorted({moment.video_id for moment in moments}), pattern))
+    uris = uris_of(ledger, (moment.video_id for moment in moments), pattern)
     return [
         Hit(
             rank=rank,
@@ -212,13 +231,16 @@ def _hits(
     ]
 
 
-def _uris(ledger: Ledger, ids: list[str], pattern: str | None) -> Iterator[tuple[str, str]]:
-    """(video_id, name of a file that has it now), the first that matches the glob."""
-    named = ledger.table("videos", ["uri"], pc.field("video_id").isin(pa.array(ids, pa.string())))
+def uris_of(ledger: Ledger, ids: Iterable[str], pattern: str | None = None) -> dict[str, str]:
+    """Of each content the name of a file that has it now, the first that matches the glob."""
+    mine = pa.array(sorted(set(ids)), pa.string())
+    named = ledger.table("videos", ["uri"], pc.field("video_id").isin(mine))
     uris = named.column("uri").unique()
     rows = ledger.table("videos", ["uri", "video_id", "recorded_at"], pc.field("uri").isin(uris))
     newest = latest_rows(keys_of(rows.column("uri")), rows.column("recorded_at"))
-    found = rows.take(pa.array(newest)).to_pylist()
-    for row in sorted(found, key=lambda row: row["uri"], reverse=True):
-        if row["video_id"] is not None and (pattern is None or _is_like(row["uri"], pattern)):
-            yield row["video_id"], row["uri"]
+    found = rows.take(pa.array(newest)).sort_by([("uri", "descending")]).to_pylist()
+    return {
+        row["video_id"]: row["uri"]
+        for row in found
+        if row["video_id"] is not None and (pattern is None or _is_like(row["uri"], pattern))
+    }

@@ -105,6 +105,10 @@ class Vectors:
         self._threads = (os.cpu_count() or 1) if self._local else _READS_AT_ONCE
 
     @property
+    def output(self) -> str:
+        return self._ledger.output
+
+    @property
     def files(self) -> list[str]:
         """Paths of the files, below the table."""
         return [fragment.path for fragment in self._fragments]

@@ -8,12 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.results.select import select
-from pipeline.results.where import Where
+from pipeline.results.where import Where, every, video_ids
 
 if TYPE_CHECKING:
     from pipeline.ledger.reader import Ledger
+    from pipeline.ledger.scan import View
 
+SIDES = ("x1", "y1", "x2", "y2")
+"""Of a box, in the order of columns."""
 SUMMARY = pa.schema(
     [
         ("video_id", pa.string()),
@@ -27,11 +29,14 @@ SUMMARY = pa.schema(
         ("frames", pa.int64()),
         ("lost_frames", pa.int64()),
         ("mean_score", pa.float32()),
+        ("best_frame", pa.int64()),
+        ("best_s", pa.float64()),
+        *((side, pa.float32()) for side in SIDES),
         ("embedding", pa.list_(pa.float32())),
     ]
 )
 _COLUMNS = [
-    *("video_id", "frame_index", "pts_s", "track_id", "class_id", "class_name", "score", "state"),
+    *("frame_index", "pts_s", "track_id", "class_id", "class_name", "score", "state", *SIDES),
 ]
 
 
@@ -40,18 +45,53 @@ def summaries(ledger: Ledger, where: Where | None = None) -> pa.Table:
 
     First and last frame are those with a detection; `frames` counts all that have one,
     `lost_frames` those between them that have none. The class is the one that most of them have
-    (of equally many the one of the smaller number). The embedding is the mean of the embeddings of
-    the frames with a detection, of unit length (L2): null where there are none.
+    (of equally many the one of the smaller number). The best frame is the first one with the best
+    score, the box that of its detection. The embedding is the mean of the embeddings of the frames
+    with a detection, of unit length (L2): null where there are none.
     """
-    rows = select(ledger, "tracks", where, _COLUMNS)
-    found = [SUMMARY.empty_table()]
-    for video_id in rows.column("video_id").unique().to_pylist():
-        mine = rows.filter(pc.equal(rows.column("video_id"), video_id))
-        found.append(_of_video(ledger, video_id, mine))
-    return pa.concat_tables(found)
+    where = where or Where()
+    ids = video_ids(ledger, where.video)
+    parts = [part for part in (where.of_frames(), where.of_boxes()) if part is not None]
+    found = Summaries(ledger, every(parts), superseded=ids is not None)
+    each = (found.of(video_id) for video_id in (found.videos() if ids is None else ids))
+    return pa.concat_tables([SUMMARY.empty_table(), *each])
 
 
-def _of_video(ledger: Ledger, video_id: str, rows: pa.Table) -> pa.Table:
+class Summaries:
+    """The same a video at a time: in memory is what one of them has.
+
+    Args:
+        wanted: rows of `tracks` that count; all of them where None.
+        embeddings: fingerprint of an analysis, the newest where None.
+        superseded: of contents, too, that no file has any more.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        wanted: pc.Expression | None = None,
+        embeddings: str | None = None,
+        *,
+        superseded: bool = False,
+    ) -> None:
+        self._rows = ledger.view("tracks", wanted, superseded=superseded)
+        self._vectors = ledger.view("embeddings", analysis=embeddings, superseded=True)
+
+    def videos(self) -> list[str]:
+        """Ids of the videos that have tracks, ascending."""
+        found: set[str] = set()
+        for batch in self._rows.batches(["video_id"]):
+            found.update(batch.column("video_id").unique().to_pylist())
+        return sorted(found)
+
+    def of(self, video_id: str, *, embeddings: bool = True) -> pa.Table:
+        """The rows of a video, by track. Without `embeddings` none are read, and all are null."""
+        mine = pc.field("video_id") == video_id
+        rows = self._rows.also(mine).table(_COLUMNS).sort_by("frame_index")
+        return _of_video(video_id, rows, self._vectors.also(mine) if embeddings else None)
+
+
+def _of_video(video_id: str, rows: pa.Table, vectors: View | None) -> pa.Table:
     tracked = rows.filter(pc.equal(rows.column("state"), "tracked"))
     spans = tracked.group_by("track_id").aggregate(
         [
@@ -73,6 +113,7 @@ def _of_video(ledger: Ledger, video_id: str, rows: pa.Table) -> pa.Table:
     classes = classes.sort_by(order)
     first = np.searchsorted(classes.column("track_id").to_numpy(), ids)
     classes = classes.take(pa.array(first))
+    best = _best(tracked)
     low, high = (spans.column(f"frame_index_{end}").to_numpy() for end in ("min", "max"))
     lost = rows.filter(pc.equal(rows.column("state"), "lost"))
     lost = lost.filter(pc.is_in(lost.column("track_id"), spans.column("track_id")))
@@ -91,27 +132,38 @@ def _of_video(ledger: Ledger, video_id: str, rows: pa.Table) -> pa.Table:
         "frames": spans.column("frame_index_count"),
         "lost_frames": pa.array(np.bincount(of_lost[inside], minlength=len(ids))),
         "mean_score": spans.column("score_mean").cast(pa.float32()),
-        "embedding": _means(ledger, video_id, tracked, ids),
+        "best_frame": best.column("frame_index"),
+        "best_s": best.column("pts_s"),
+        **{side: best.column(side) for side in SIDES},
+        "embedding": _means(vectors, tracked, ids),
     }
     return pa.table([columns[name] for name in SUMMARY.names], schema=SUMMARY)
 
 
-def _means(ledger: Ledger, video_id: str, tracked: pa.Table, ids: np.ndarray) -> pa.Array:
+def _best(tracked: pa.Table) -> pa.Table:
+    """The row of each track with the best score, the first of equal ones, by track."""
+    order = [("track_id", "ascending"), ("score", "descending"), ("frame_index", "ascending")]
+    rows = tracked.sort_by(order)
+    _, first = np.unique(rows.column("track_id").to_numpy(), return_index=True)
+    return rows.take(pa.array(first))
+
+
+def _means(vectors: View | None, tracked: pa.Table, ids: np.ndarray) -> pa.Array:
     """Of the embeddings of each track's frames, read a few at a time."""
     frames = tracked.column("frame_index").to_numpy()
     of_row = np.searchsorted(ids, tracked.column("track_id").to_numpy())
     order = np.argsort(frames, kind="stable")
     frames, of_row = frames[order], of_row[order]
     sums: np.ndarray | None = None
-    wanted = pc.field("video_id") == video_id
-    columns = ["frame_index", "embedding"]
-    for batch in ledger.view("embeddings", wanted, superseded=True).batches(columns):
-        vectors = np.stack(batch.column("embedding").to_numpy(zero_copy_only=False))
+    for batch in vectors.batches(["frame_index", "embedding"]) if vectors is not None else ():
+        if not batch.num_rows:
+            continue
+        matrix = batch.column("embedding").flatten().to_numpy().reshape(batch.num_rows, -1)
         at = batch.column("frame_index").to_numpy()
         if sums is None:
-            sums = np.zeros((len(ids), vectors.shape[1]))
+            sums = np.zeros((len(ids), matrix.shape[1]))
         low, high = np.searchsorted(frames, at, "left"), np.searchsorted(frames, at, "right")
-        for vector, begin, end in zip(vectors, low.tolist(), high.tolist(), strict=True):
+        for vector, begin, end in zip(matrix, low.tolist(), high.tolist(), strict=True):
             # A frame has each track once.
             sums[of_row[begin:end]] += vector
     if sums is None:

@@ -83,5 +83,9 @@ def test_a_summary_says_what_its_rows_say(ledger):
         assert one["lost_frames"] == len(inside)
         scores = [row["score"] for row in tracked]
         assert one["mean_score"] == pytest.approx(np.mean(scores), abs=1e-6)
+        best = max(tracked, key=lambda row: (row["score"], -row["frame_index"]))
+        assert (one["best_frame"], one["best_s"]) == (best["frame_index"], best["pts_s"])
+        sides = ("x1", "y1", "x2", "y2")
+        assert [one[side] for side in sides] == [best[side] for side in sides]
         assert one["class_name"] == f"class {one['class_id']}"
         assert one["embedding"] is None
