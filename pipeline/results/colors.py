@@ -23,6 +23,11 @@ def class_color(class_id: int) -> Color:
     return _palette()[class_id % _COLORS]
 
 
+def hex_of(class_id: int) -> str:
+    """The same for a page: #rrggbb."""
+    return "#{:02x}{:02x}{:02x}".format(*class_color(class_id))
+
+
 def text_color(background: Color) -> Color:
     """Black or white, whichever is read better on `background`."""
     red, green, blue = background

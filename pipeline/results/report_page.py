@@ -22,7 +22,7 @@ import numpy as np
 from pipeline.durations import clock, said
 from pipeline.errors import FrameledgerError, VideoError
 from pipeline.ledger.reader import Ledger
-from pipeline.results.colors import class_color
+from pipeline.results.colors import hex_of
 from pipeline.results.report_data import ReportData, RunFacts, Timeline, gather, timeline
 from pipeline.results.report_pictures import SmallPicture, small_pictures, spread_over
 from pipeline.results.target import check_target, whole
@@ -204,11 +204,6 @@ def step_path(values: np.ndarray, highest: float) -> str:
 def _failed(parts: np.ndarray) -> list[tuple[float, float]]:
     step = TIMELINE_SIZE[0] / len(parts)
     return [(round(at * step, 1), round(step, 1)) for at in np.flatnonzero(parts).tolist()]
-
-
-def hex_of(class_id: int) -> str:
-    """The class' colour as in pictures: #rrggbb."""
-    return "#{:02x}{:02x}{:02x}".format(*class_color(class_id))
 
 
 def _rendered(data: ReportData, cards: list[_Card], searches: _Searches) -> str:

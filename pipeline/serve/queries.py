@@ -9,28 +9,29 @@ from glob import escape
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config import DecodeConfig
 from pipeline.errors import FrameledgerError, UsageError
-from pipeline.ledger.analyses import newest_analyses
 from pipeline.ledger.reader import Ledger
 from pipeline.records import Source, VideoIndex
-from pipeline.results.colors import class_color
 from pipeline.results.report_data import count_classes, timeline
+from pipeline.serve import overlays
 from pipeline.serve.catalog import Catalog
 from pipeline.serve.kept import Kept
 from pipeline.serve.media import GONE, why_not_played
+from pipeline.serve.overlays import class_row
 from pipeline.serve.refusal import Refusal
 from pipeline.sources.discover import look
 from pipeline.sources.files import find_content
+from pipeline.tracks.summary import Summaries
 
 MOST_FRAMES = 4096
 """Frames whose boxes are given at once."""
 MOST_MASKED = 64
 """The same of masks: some hundred bytes for each box."""
 _GLOB = "*?["
-_BOX = ("frame_index", "x1", "y1", "x2", "y2", "score", "class_id")
 
 
 class Queries:
@@ -47,6 +48,7 @@ class Queries:
         self._same = lru_cache(maxsize=256)(self._read_again)
         self.index_of = lru_cache(maxsize=64)(self._read_index)
         self._vector = lru_cache(maxsize=256)(self._embed)
+        self._summaries = lru_cache(maxsize=16)(self._summarized)
         Ledger(output)
 
     @property
@@ -68,7 +70,7 @@ class Queries:
         return self._overview.get()
 
     def _count(self) -> dict[str, Any]:
-        classes = [_class(c.class_id, c.name, c.boxes) for c in count_classes(self.ledger)]
+        classes = [class_row(c.class_id, c.name, c.boxes) for c in count_classes(self.ledger)]
         durations = self.catalog.rows.column("duration_s")
         return {
             "name": "/".join(self._output.rstrip("/").split("/")[-2:]),
@@ -173,43 +175,24 @@ class Queries:
         }
 
     def boxes(self, video_id: str, start: int, stop: int) -> dict[str, Any]:
-        """The frames of [start, stop) that the detector saw, and its boxes, best score first."""
+        """See `overlays.boxes`; and of the next two."""
         self._row(video_id)
-        frame = pc.field("frame_index")
-        wanted = (pc.field("video_id") == video_id) & (frame >= start) & (frame < stop)
-        newest = newest_analyses(self.ledger.analyses())
-        detector = newest.get("detector")
-        # The frames that this detector looked at, which the newest run may not have been.
-        seen = str(detector.identity["frames"]) if detector else None
-        looked = self.ledger.table(
-            "frames", ["frame_index"], wanted & (pc.field("status") == "ok"), seen
-        )
-        rows = self.ledger.table("detections", [*_BOX, "class_name"], wanted)
-        rows = rows.sort_by([("frame_index", "ascending"), ("score", "descending")])
-        names = dict(zip(rows["class_id"].to_pylist(), rows["class_name"].to_pylist(), strict=True))
-        columns = [rows.column(name).to_pylist() for name in _BOX]
-        return {
-            "sampled": np.sort(looked.column("frame_index").to_numpy()).tolist(),
-            "boxes": [list(box) for box in zip(*columns, strict=True)],
-            "classes": [_class(i, name) for i, name in sorted(names.items())],
-        }
+        return overlays.boxes(self.ledger, video_id, start, stop)
 
     def masks(self, video_id: str, start: int, stop: int) -> dict[str, Any]:
-        """Masks of the frames of [start, stop), as COCO's compressed run lengths."""
         self._row(video_id)
-        frame = pc.field("frame_index")
-        wanted = (pc.field("video_id") == video_id) & (frame >= start) & (frame < stop)
-        columns = ["frame_index", "class_id", "class_name", "score", "mask"]
-        rows = self.ledger.table("detections", columns, wanted & pc.field("mask").is_valid())
-        rows = rows.sort_by([("frame_index", "ascending"), ("score", "ascending")]).to_pylist()
-        names = {row["class_id"]: row["class_name"] for row in rows}
-        return {
-            "masks": [
-                [row["frame_index"], row["class_id"], row["mask"]["size"], row["mask"]["counts"]]
-                for row in rows
-            ],
-            "classes": [_class(i, name) for i, name in sorted(names.items())],
-        }
+        return overlays.masks(self.ledger, video_id, start, stop)
+
+    def tracks(self, video_id: str, start: int, stop: int) -> dict[str, Any]:
+        self._row(video_id)
+        return overlays.tracks(self.ledger, video_id, start, stop)
+
+    def track_list(self, video_id: str, offset: int, limit: int) -> dict[str, Any]:
+        """A video's tracks by id, each with its span."""
+        self._row(video_id)
+        rows = self._summaries(video_id).get()
+        page = rows.slice(offset, limit).to_pylist()
+        return {"total": rows.num_rows, "tracks": [overlays.track_row(row) for row in page]}
 
     def timeline(self, video_id: str, parts: int) -> dict[str, Any]:
         """Boxes per sampled frame over the time of a video, by class."""
@@ -223,11 +206,14 @@ class Queries:
             "start_s": found.start_s,
             "stop_s": found.stop_s,
             "classes": [
-                _class(c.class_id, c.name, c.boxes) | {"density": line}
+                class_row(c.class_id, c.name, c.boxes) | {"density": line}
                 for c, line in zip(found.classes, density, strict=True)
             ],
             "failed": np.flatnonzero(found.failed).tolist(),
         }
+
+    def _summarized(self, video_id: str) -> Kept[pa.Table]:
+        return Kept(lambda: Summaries(self.ledger).of(video_id, embeddings=False))
 
     # -- search -----------------------------------------------------------------------
 
@@ -289,9 +275,3 @@ class Queries:
             self._tell(f"search: {error}")
             line = "search is off: the model of the embeddings is not here, or reads no text"
             raise Refusal(422, line) from None
-
-
-def _class(class_id: int, name: str, boxes: int | None = None) -> dict[str, Any]:
-    color = "#{:02x}{:02x}{:02x}".format(*class_color(class_id))
-    found = {"id": class_id, "name": name, "color": color}
-    return found if boxes is None else found | {"boxes": boxes}

@@ -17,8 +17,9 @@ from pipeline.config_file import parse_config
 from pipeline.durations import clock
 from pipeline.errors import UsageError
 from pipeline.ledger.reader import Ledger
+from pipeline.results.colors import hex_of
 from pipeline.results.report_data import gather, timeline
-from pipeline.results.report_page import TIMELINE_SIZE, hex_of, step_path, write_report
+from pipeline.results.report_page import TIMELINE_SIZE, step_path, write_report
 from pipeline.results.search import search
 from pipeline.runner import run
 from tests.results.chromium import chromium_page

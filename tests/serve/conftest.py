@@ -38,7 +38,7 @@ class Corpus:
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory) -> Corpus:
-    """Every second frame was looked at by the demo's detector and CLIP.
+    """Every second frame was looked at by the demo's detector and CLIP, and tracked.
 
     world.mp4 is of uneven frame rate and does not begin at 0; old.mkv holds what browsers do not
     play; part.mkv has lost its end, and noise.mp4 is no video.
@@ -57,6 +57,7 @@ def corpus(tmp_path_factory) -> Corpus:
     data = {
         "detector": {"backend": "transformers", "model": "builtin:detector"},
         "embedder": {"backend": "clip", "model": "builtin:clip"},
+        "tracker": {"backend": "bytetrack"},
         "sampling": {"stride": STRIDE},
     }
     run(parse_config(data, where="test"), [str(videos)], folder / "out", engine="local")

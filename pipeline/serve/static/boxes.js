@@ -1,14 +1,16 @@
-// The boxes of a video, fetched a stretch of frames at a time, and drawn on a canvas.
+// The boxes of a video, of detections or of tracks: fetched a stretch of frames at a time, and
+// drawn on a canvas.
 
-import { api } from './api.js';
 import { drawMasks } from './masks.js';
 
 const STRETCH = 2048;
 const LOOK_BACK = 2;
 
 export class Boxes {
-  constructor(id, frameCount, onLoaded) {
-    this.id = id;
+  // `ask(start, stop)` gives what the server says of these frames, `boxOf` a box from a row of it.
+  constructor(ask, boxOf, frameCount, onLoaded) {
+    this.ask = ask;
+    this.boxOf = boxOf;
     this.frameCount = frameCount;
     this.onLoaded = onLoaded;
     this.stretches = new Map();
@@ -39,12 +41,13 @@ export class Boxes {
   async load(at) {
     this.stretches.set(at, null);
     try {
-      const found = await api.boxes(this.id, at * STRETCH, (at + 1) * STRETCH);
+      const found = await this.ask(at * STRETCH, (at + 1) * STRETCH);
       const classes = new Map(found.classes.map((one) => [one.id, one]));
+      const colors = new Map(found.colors ?? []);
       const of = new Map();
-      for (const [frame, x1, y1, x2, y2, score, classId] of found.boxes) {
-        if (!of.has(frame)) of.set(frame, []);
-        of.get(frame).push({ x1, y1, x2, y2, score, class: classes.get(classId) });
+      for (const row of found.boxes) {
+        if (!of.has(row[0])) of.set(row[0], []);
+        of.get(row[0]).push(this.boxOf(row, classes, colors));
       }
       this.stretches.set(at, { sampled: found.sampled, of });
     } catch {
@@ -52,6 +55,18 @@ export class Boxes {
     }
     this.onLoaded();
   }
+}
+
+// A box of the detector, in the colour of its class.
+export function detectionOf([, x1, y1, x2, y2, score, classId], classes) {
+  const of = classes.get(classId);
+  return { x1, y1, x2, y2, score, class: of, color: of.color, name: of.name, track: null };
+}
+
+// What is said of a box behind its name.
+export function scoreOf(box, digits) {
+  if (box.lost) return 'lost';
+  return box.score === null ? '' : box.score.toFixed(digits);
 }
 
 function lastUpTo(sorted, value) {
@@ -79,7 +94,7 @@ export function drawBoxes(canvas, size, boxes, masks, { labels, held, focus }) {
   }).reverse(); // The best score on top.
   for (const one of placed) {
     context.globalAlpha = focus && focus !== one.box ? 0.3 : 1;
-    if (held) dashed(context, one, line);
+    if (held || one.box.lost) dashed(context, one, line);
     else outline(context, one, line);
   }
   if (labels) for (const one of placed) {
@@ -90,7 +105,7 @@ export function drawBoxes(canvas, size, boxes, masks, { labels, held, focus }) {
 }
 
 function outline(context, { box, left, top, width, height }, line) {
-  context.fillStyle = box.class.color;
+  context.fillStyle = box.color;
   const thick = Math.min(line, width, height);
   context.fillRect(left, top, width, thick);
   context.fillRect(left, top + height - thick, width, thick);
@@ -99,7 +114,7 @@ function outline(context, { box, left, top, width, height }, line) {
 }
 
 function dashed(context, { box, left, top, width, height }, line) {
-  context.strokeStyle = box.class.color;
+  context.strokeStyle = box.color;
   context.lineWidth = line;
   context.setLineDash([4 * line, 3 * line]);
   const inside = [Math.max(0, width - line), Math.max(0, height - line)];
@@ -109,14 +124,14 @@ function dashed(context, { box, left, top, width, height }, line) {
 
 function label(context, canvas, { box, left, top }, ratio) {
   context.font = `600 ${Math.round(11 * ratio)}px system-ui, sans-serif`;
-  const text = `${box.class.name} ${box.score.toFixed(2)}`;
+  const text = `${box.name} ${scoreOf(box, 2)}`;
   const width = Math.ceil(context.measureText(text).width + 8 * ratio);
   const height = Math.round(16 * ratio);
   const x = Math.max(0, Math.min(left, canvas.width - width));
   const y = top >= height ? top - height : Math.max(top, 0);
-  context.fillStyle = box.class.color;
+  context.fillStyle = box.color;
   context.fillRect(x, y, width, height);
-  context.fillStyle = inkOn(box.class.color);
+  context.fillStyle = inkOn(box.color);
   context.textBaseline = 'middle';
   context.fillText(text, x + 4 * ratio, y + height / 2 + ratio / 2);
 }

@@ -1,12 +1,13 @@
 // One video: its picture with boxes, controls, what is on the frame, the timeline of classes.
 
 import { api, pictureUrl, videoLink } from './api.js';
-import { Boxes, drawBoxes } from './boxes.js';
+import { Boxes, detectionOf, drawBoxes, scoreOf } from './boxes.js';
 import { chip, clock, count, h, notice, plural, svg } from './dom.js';
 import { Masks } from './masks.js';
 import { Stage } from './stage.js';
 import { TimelineView } from './timeline.js';
 import { Times } from './times.js';
+import { TrackList, trackOf } from './tracks.js';
 
 const ICONS = {
   play: 'M7 4l13 8-13 8z', pause: 'M6 4h4v16H6zM14 4h4v16h-4z',
@@ -23,6 +24,7 @@ export async function playerPage({ parts, query }) {
   const page = new Player(meta, new Times(index), query);
   const wide = Math.max(1, Math.min(PARTS, Math.ceil(index.frame_count / 4)));
   api.timeline(id, wide).then((found) => page.addTimeline(found), () => {});
+  page.trackList.load().then((any) => page.addTracks(any), () => {});
   return { element: page.element, ready: () => page.begin(), leave: () => page.leave() };
 }
 
@@ -33,12 +35,20 @@ class Player {
     const number = (name) => (/^\d+$/.test(query.get(name) ?? '') ? Number(query.get(name)) : null);
     this.first = number('frame') ?? 0;
     this.moment = number('from') === null ? null : [number('from'), number('to') ?? number('from')];
-    this.options = { boxes: true, masks: true, labels: true, hold: true, exact: true };
+    this.options = {
+      boxes: true, masks: true, labels: true, hold: true, exact: true, tracks: query.has('tracks'),
+    };
     this.hiddenClasses = new Set();
     this.focus = null;
+    this.followed = null; // The track that was chosen from the list.
     this.note = h('p', { class: 'notice warn', hidden: true, role: 'status' });
-    this.boxes = new Boxes(meta.video_id, times.count, () => this.redraw());
-    this.masks = new Masks(meta.video_id, () => this.redraw());
+    const id = meta.video_id;
+    const drawn = () => this.redraw();
+    const asked = (what) => (start, stop) => api[what](id, start, stop);
+    this.boxes = new Boxes(asked('boxes'), detectionOf, times.count, drawn);
+    this.tracks = new Boxes(asked('tracks'), trackOf, times.count, drawn);
+    this.masks = new Masks(id, drawn);
+    this.trackList = new TrackList(id, (track) => this.follow(track));
     this.stage = new Stage(meta, times, {
       onFrame: (frame, source) => this.onFrame(frame, source),
       onNote: (text, lasting) => this.say(text, lasting),
@@ -128,6 +138,7 @@ class Player {
       b: () => this.set('boxes', !this.options.boxes),
       m: () => this.set('masks', !this.options.masks),
       e: () => this.set('exact', !this.options.exact),
+      t: () => !this.trackList.element.hidden && this.set('tracks', !this.options.tracks),
     };
     const act = acts[event.key];
     if (act && act() !== false) event.preventDefault();
@@ -143,10 +154,10 @@ class Player {
     this.checks = {};
     const check = (name, text) => {
       this.checks[name] = h('input', {
-        type: 'checkbox', checked: true, name,
+        type: 'checkbox', checked: this.options[name], name,
         onchange: (event) => this.set(name, event.target.checked),
       });
-      return h('label', { class: 'check' }, this.checks[name], text);
+      return h('label', { class: 'check', hidden: name === 'tracks' }, this.checks[name], text);
     };
     return h('aside', { class: 'side' },
       h('div', { class: 'panel' },
@@ -154,19 +165,23 @@ class Player {
         this.sampled, this.list),
       h('div', { class: 'panel' },
         h('h2', {}, 'Show'),
+        check('tracks', 'Tracks in place of detections'),
         check('boxes', 'Boxes'), check('masks', 'Masks'), check('labels', 'Labels'),
         check('hold', 'Hold boxes between sampled frames, dashed'),
         check('exact', 'Exact picture when it stands still')),
+      this.trackList.element,
       h('p', { class: 'keys soft small' },
         h('kbd', {}, '←'), h('kbd', {}, '→'), ' a frame, with shift ten; ',
         h('kbd', {}, 'space'), ' plays; ', h('kbd', {}, 'b'), ' boxes; ', h('kbd', {}, 'm'), ' masks; ',
-        h('kbd', {}, 'e'), ' exact picture; ', h('kbd', {}, '/'), ' search'));
+        h('kbd', {}, 't'), ' tracks; ', h('kbd', {}, 'e'), ' exact picture; ',
+        h('kbd', {}, '/'), ' search'));
   }
 
   set(name, on) {
     this.options[name] = on;
     this.checks[name].checked = on;
     if (name === 'exact') this.stage.setExact(on);
+    if (name === 'tracks' && this.stage.frame >= 0) this.name(this.stage.frame);
     this.redraw();
   }
 
@@ -185,22 +200,30 @@ class Player {
     clearTimeout(this.naming);
     this.naming = setTimeout(() => {
       const moment = this.moment ? { from: this.moment[0], to: this.moment[1] } : {};
-      history.replaceState(null, '', videoLink(this.meta.video_id, { frame, ...moment }));
+      const tracks = this.options.tracks ? { tracks: 1 } : {};
+      const link = videoLink(this.meta.video_id, { frame, ...moment, ...tracks });
+      history.replaceState(null, '', link);
     }, 200);
   }
 
   redraw() {
     const { frame, source, overlay } = this.stage;
     if (frame < 0) return;
-    const found = this.boxes.upTo(frame);
+    const tracks = this.options.tracks;
+    const found = (tracks ? this.tracks : this.boxes).upTo(frame);
     const held = found !== null && found.frame !== frame;
     const of = found && (!held || this.options.hold) ? found.boxes : [];
     const shown = of.filter((box) => !this.hiddenClasses.has(box.class.id));
-    const masks = this.options.masks && shown.length ? this.masks.of(found.frame) : [];
+    this.checks.masks.disabled = tracks; // They are of detections.
+    const isMasked = this.options.masks && !tracks && shown.length;
+    const masks = isMasked ? this.masks.of(found.frame) : [];
     const covered = masks.filter((mask) => !this.hiddenClasses.has(mask.classId));
+    const followed = shown.find((box) => box.track !== null && box.track === this.followed);
+    const focus = shown.includes(this.focus) ? this.focus : followed;
     drawBoxes(overlay, this.meta, this.options.boxes ? shown : [], covered, {
-      labels: this.options.labels, held, focus: shown.includes(this.focus) ? this.focus : null,
+      labels: this.options.labels, held, focus,
     });
+    overlay.dataset.what = tracks ? 'tracks' : 'detections';
     overlay.dataset.frame = frame;
     overlay.dataset.masks = covered.length;
     overlay.dataset.of = found === null ? '' : found.frame;
@@ -209,7 +232,8 @@ class Player {
 
   tell(frame, source, found, held, shown) {
     const hidden = [...this.hiddenClasses].join();
-    const key = [frame, source, found?.frame, shown.length, hidden, this.options.hold].join('/');
+    const { hold, tracks } = this.options;
+    const key = [frame, source, found?.frame, shown.length, hidden, hold, tracks].join('/');
     if (key === this.told) return;
     this.told = key;
     this.element.querySelector('#shown').textContent = `Frame ${count(frame)}`;
@@ -220,12 +244,30 @@ class Player {
     this.save.href = pictureUrl(this.meta.video_id, frame);
     if (found === null) this.sampled.textContent = 'No sampled frame up to here.';
     else if (held) this.sampled.textContent = `Not sampled; boxes of frame ${count(found.frame)}.`;
-    else this.sampled.textContent = plural(shown.length, 'box', 'boxes');
+    else {
+      const lost = shown.filter((box) => box.lost).length;
+      const said = tracks ? plural(shown.length, 'track') : plural(shown.length, 'box', 'boxes');
+      this.sampled.textContent = lost ? `${said}, ${count(lost)} lost` : said;
+    }
     this.list.replaceChildren(...shown.map((box) => h('li', {
       onpointerenter: () => { this.focus = box; this.redraw(); },
       onpointerleave: () => { this.focus = null; this.redraw(); },
-    }, chip(box.class.color), h('span', {}, box.class.name),
-    h('span', { class: 'n' }, box.score.toFixed(3)))));
+    }, chip(box.color), h('span', {}, box.name), h('span', { class: 'n' }, scoreOf(box, 3)))));
+  }
+
+  // Once it is known whether the video has tracks.
+  addTracks(any) {
+    this.checks.tracks.parentElement.hidden = !any;
+    if (!any && this.options.tracks) this.set('tracks', false);
+  }
+
+  follow(track) {
+    this.followed = track?.id ?? null;
+    if (!track) this.redraw();
+    else {
+      this.set('tracks', true);
+      this.stage.seek(track.first_frame);
+    }
   }
 
   addTimeline(found) {
