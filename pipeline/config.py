@@ -10,15 +10,16 @@ from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     model_validator,
 )
+
+from pipeline.config_base import FrozenModel
+from pipeline.config_trackers import TrackerConfig
 
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 _UNITS |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
@@ -50,11 +51,7 @@ CountOrAuto = PositiveInt | Auto
 SecondsOrAuto = PositiveFloat | Auto
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-
-
-class Sampling(_Model):
+class Sampling(FrozenModel):
     """Which frames are looked at; exactly one of the three, every frame where none is given."""
 
     stride: PositiveInt | None = None
@@ -78,7 +75,7 @@ class Sampling(_Model):
         return {"stride": self.stride or 1}
 
 
-class ClipConfig(_Model):
+class ClipConfig(FrozenModel):
     """The window that a model is given at once, in sampled frames."""
 
     length: PositiveInt = 32
@@ -95,7 +92,7 @@ class ClipConfig(_Model):
         return self.stride or self.length
 
 
-class DecodeConfig(_Model):
+class DecodeConfig(FrozenModel):
     backend: Literal["pyav", "opencv"] = "pyav"
     threads: Annotated[PositiveInt, Field(le=64)] = 1
     """FFmpeg threads of each decoder. One: the workers are the parallelism."""
@@ -116,7 +113,7 @@ class DecodeConfig(_Model):
     """Where a node keeps them; None: its folder for temporary files."""
 
 
-class CacheConfig(_Model):
+class CacheConfig(FrozenModel):
     """Decoded frames made smaller, kept on each node's disk for later runs."""
 
     format: Literal["npy"] = "npy"
@@ -132,13 +129,13 @@ class CacheConfig(_Model):
         return int(self.budget_gb * 10**9)
 
 
-class ProbeConfig(_Model):
+class ProbeConfig(FrozenModel):
     """A 16x9 grid of mean colours as the embedding: no model, for plumbing and throughput."""
 
     backend: Literal["probe"]
 
 
-class ModelConfig(_Model):
+class ModelConfig(FrozenModel):
     model: str
     """`builtin:NAME` (shipped with frameledger), a local folder, or a hub name."""
     revision: str | None = None
@@ -154,7 +151,7 @@ class TransformersDetectorConfig(ModelConfig):
     threshold: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
 
-class Detectron2Config(_Model):
+class Detectron2Config(FrozenModel):
     backend: Literal["detectron2"]
     config: str
     """`builtin:detectron2`, a YAML file, or a name in the model zoo of the installed Detectron2."""
@@ -181,48 +178,7 @@ class ClipEmbedderConfig(ModelConfig):
 EmbedderConfig = Annotated[ProbeConfig | ClipEmbedderConfig, Field(discriminator="backend")]
 
 
-class _LightTracks(_Model):
-    """What trackers that look at boxes alone have in common."""
-
-    class_aware: bool = True
-    """A track keeps to one class. False: boxes of all classes are matched with each other."""
-    lost_seconds: PositiveFloat = 1.0
-    """How long a track without a detection is looked for before it ends."""
-    min_frames: PositiveInt = 1
-    """Sampled frames in a row with a detection before a track has its id."""
-    duplicate_iou: Annotated[float, Field(gt=0, le=1)] = 0.7
-    """A detection that overlaps a better one (of its class, where that is kept to) by more is taken
-    for the same object, and has no track. Detectors without suppression give such. 1: none is."""
-    high_score: Annotated[float, Field(ge=0, le=1)] = 0.6
-    """Detections below may not begin a track."""
-
-
-class ByteTrackConfig(_LightTracks):
-    """Detections of low score go on with tracks that those of high score leave."""
-
-    backend: Literal["bytetrack"]
-    min_iou: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Of a detection and a track's predicted box."""
-    new_score: Annotated[float, Field(ge=0, le=1)] = 0.7
-    """Of a detection that begins a track."""
-
-
-class OCSortConfig(_LightTracks):
-    """Tracks that are found again are corrected for the time in which they were lost; detections
-    below `high_score` are not looked at."""
-
-    backend: Literal["ocsort"]
-    min_iou: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    direction_weight: Annotated[float, Field(ge=0)] = 0.2
-    """Of going on in the direction so far, beside the IoU."""
-    direction_frames: PositiveInt = 3
-    """Sampled frames over which that direction is taken."""
-
-
-TrackerConfig = Annotated[ByteTrackConfig | OCSortConfig, Field(discriminator="backend")]
-
-
-class EngineConfig(_Model):
+class EngineConfig(FrozenModel):
     name: Literal["ray", "local"] = "ray"
     placement: Literal["auto", "split", "fused"] = "auto"
     workers: CountOrAuto = "auto"
@@ -278,21 +234,21 @@ class EngineConfig(_Model):
         return self
 
 
-class MemoryConfig(_Model):
+class MemoryConfig(FrozenModel):
     limit: Bytes | Auto = "auto"
     """Private memory of all processes and the object store together. auto: half of the RAM."""
     in_flight: Bytes | Auto = "auto"
     """Decoded pixels between decoders and analyzers. auto: an eighth of the limit."""
 
 
-class CommitConfig(_Model):
+class CommitConfig(FrozenModel):
     bytes: Bytes = 4 * 2**20
     """Commit when this much is buffered ..."""
     seconds: PositiveFloat = 30.0
     """... or when the oldest buffered shard has waited this long."""
 
 
-class PriceConfig(_Model):
+class PriceConfig(FrozenModel):
     """What a run costs, for its report."""
 
     per_hour: PositiveFloat
@@ -300,7 +256,7 @@ class PriceConfig(_Model):
     currency: Annotated[str, Field(min_length=1, max_length=16)] = "USD"
 
 
-class AlertConfig(_Model):
+class AlertConfig(FrozenModel):
     """Who is told how a run has ended."""
 
     webhook_env: str
@@ -323,7 +279,7 @@ class AlertConfig(_Model):
         return self
 
 
-class Config(_Model):
+class Config(FrozenModel):
     """One run: what to look at, with what, and how."""
 
     sampling: Sampling = Sampling()

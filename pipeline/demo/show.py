@@ -152,7 +152,7 @@ def with_tracks(config: Config) -> Config:
     """The configuration with a tracker, where its package is installed."""
     from importlib.util import find_spec
 
-    from pipeline.config import ByteTrackConfig
+    from pipeline.config_trackers import ByteTrackConfig
 
     if find_spec("trackers") is None:
         return config

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import ByteTrackConfig, OCSortConfig
+from pipeline.config_trackers import ByteTrackConfig, OCSortConfig
 from pipeline.tracks.state import restore_tracklet, tracklet_state
 
 SEMANTICS = 1

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from pipeline.config import ByteTrackConfig, OCSortConfig
+from pipeline.config_trackers import ByteTrackConfig, OCSortConfig
 from pipeline.engine.job import Job
 from pipeline.ledger.remap import with_ids
 from pipeline.records import NO_FILE, Analysis, ShardTask, VideoIndex

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import ByteTrackConfig, OCSortConfig
+from pipeline.config_trackers import ByteTrackConfig, OCSortConfig
 from pipeline.tracks.light import LightTracker, TrackBox, distinct
 from pipeline.tracks.state import pack, unpack
 from tests.tracks.made import HEIGHT, WIDTH, boxes, crowd
