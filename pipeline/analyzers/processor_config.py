@@ -71,6 +71,12 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "resample": 2,
         "do_normalize": False,
     },
+    "Sam2": {
+        **_COMMON,
+        **_IMAGENET,
+        "size": {"height": 1024, "width": 1024},
+        "resample": 2,
+    },
 }
 _WITH_MAX_SIZE = ("Detr", "ConditionalDetr", "DeformableDetr", "RfDetr", "Yolos")
 _OF_PATCHES = ("patch_size", "max_num_patches")
@@ -89,6 +95,7 @@ _WITHOUT_EFFECT = {
     "do_convert_annotations",
     "return_segmentation_masks",
     "masks_path",
+    "mask_size",
     "return_tensors",
     "disable_grouping",
     "device",
