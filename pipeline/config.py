@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from pipeline.config_base import FrozenModel
-from pipeline.config_trackers import TrackerConfig
+from pipeline.config_trackers import Sam2Config, TrackerConfig
 
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 _UNITS |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
@@ -303,4 +303,6 @@ class Config(FrozenModel):
     def _tracks_of_boxes(self) -> Config:
         if self.tracker is not None and self.detector is None:
             raise ValueError("tracker: tracks are made of detections; configure a detector too")
+        if isinstance(self.tracker, Sam2Config) and self.decode.backend != "pyav":
+            raise ValueError("tracker: sam2 looks at exact frames; it needs decode.backend: pyav")
         return self

@@ -99,8 +99,11 @@ class Sam2Config(FrozenModel):
     is also the most."""
     offload: bool = False
     """Keep the memories in the host's memory between frames: slower, with less on the GPU."""
-    parallel: bool = False
-    """Track the shards of one video at once, and join the tracks at their borders."""
+    prompts: str | None = None
+    """A file of prompts by hand, see `tracks.prompts`: objects that are followed besides those that
+    the detector finds."""
 
 
-TrackerConfig = Annotated[ByteTrackConfig | OCSortConfig, Field(discriminator="backend")]
+TrackerConfig = Annotated[
+    ByteTrackConfig | OCSortConfig | Sam2Config, Field(discriminator="backend")
+]

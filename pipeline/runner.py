@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pipeline.priority import Priority
     from pipeline.progress import Progress
     from pipeline.resume import Candidate, Corpus
+    from pipeline.tracks.video_work import Spread
 
 
 def run(
@@ -155,7 +156,8 @@ def _process(
     with recorded(job, corpus, stats) if busy else nullcontext():
         if first is not None:
             _work(job, tracker, first, address)
-        track_videos(job, tracker.worked, corpus.untracked, terms.budget, stats)
+        followed = tracker.worked, corpus.untracked
+        tracker.problems += track_videos(job, *followed, terms.budget, stats, _spread(job, address))
         tracker.count_left()
     if not corpus.counts:
         raise UsageError(nothing_in(corpus))
@@ -179,6 +181,18 @@ def _work(job: Job, tracker: Tracker, first: Candidate, address: str | None) -> 
         from pipeline.engine.ray import run_ray
 
         run_ray(job, tracker, first, address)
+
+
+def _spread(job: Job, address: str | None) -> Spread:
+    """What follows videos for their tracks. Boxes alone cost less than to bring them anywhere."""
+    if job.looks_again and job.config.engine.name == "ray":
+        from pipeline.engine.track_actors import follow_on_ray
+
+        return follow_on_ray(job, address)
+    from pipeline.engine.sizing import local_device
+    from pipeline.tracks.track_pass import follow_here
+
+    return follow_here(job, local_device(job.config) if job.looks_again else "cpu")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline.config import Config
+from pipeline.config_trackers import Sam2Config
 from pipeline.records import SCALED, Analysis
 from pipeline.sources.plan import Grid
 
@@ -42,6 +43,11 @@ class Job:
             return True
         _, *analyzers = self.analyses
         return any(one.fingerprint in due and not one.takes_scaled for one in analyzers)
+
+    @property
+    def looks_again(self) -> bool:
+        """Whether tracks are made of pictures too, which are decoded a second time for it."""
+        return self.tracks is not None and isinstance(self.config.tracker, Sam2Config)
 
     def by_fingerprint(self) -> dict[str, Analysis]:
         return {analysis.fingerprint: analysis for analysis in self.analyses}

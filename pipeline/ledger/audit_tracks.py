@@ -61,12 +61,15 @@ def check_tracks(
 
 
 def _check_states(group: Group, analysis: str, keys: np.ndarray, batch: pa.RecordBatch) -> None:
-    """A tracked row has a detection and its score, a lost one neither."""
+    """A tracked row has a score, and a detection or a mask; a lost one has none of them."""
     tracked = pc.equal(batch.column("state"), "tracked").to_numpy(zero_copy_only=False)
     has = batch.column("detection_index").is_valid().to_numpy(zero_copy_only=False)
     scored = batch.column("score").is_valid().to_numpy(zero_copy_only=False)
-    wrong = (has != tracked) | (scored != tracked)
-    group.report("tracks", analysis, keys[wrong], "state is not that of a track with its detection")
+    masked = batch.column("mask").is_valid().to_numpy(zero_copy_only=False)
+    wrong = ((has | masked) != tracked) | (scored != tracked)
+    group.report(
+        "tracks", analysis, keys[wrong], "state is not that of a track with its detection or mask"
+    )
     group.check_scores("tracks", analysis, keys[scored], batch.filter(pa.array(scored)))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Raised when a column changes its name, type or meaning; kept as a property of every table."""
 
 MASK = pa.struct([pa.field("size", pa.list_(pa.int32())), pa.field("counts", pa.string())])
@@ -224,12 +224,13 @@ TRACKS = TableSpec(
         _FRAME,
         _PTS_S,
         ("track_id", "i32", "1, 2, ... within the video, in order of appearance"),
-        ("detection_index", "i32", "the frame's detection that it has; null where it is lost"),
+        ("detection_index", "i32", "the frame's detection that it has; null where it has none"),
         *_BOX,
-        ("score", "f32", "of the detection, 0 to 1; null where it is lost"),
+        ("score", "f32", "of the detection, or of the mask, 0 to 1; null where it is lost"),
         ("class_id", "i32", "of the detection; of its last one where it is lost"),
         _CLASS_NAME,
         ("state", "s", "tracked, or lost (box predicted, for a time); readers may interpolate"),
+        ("mask", MASK, "COCO run-length encoding, size (height, width); null where none"),
     ),
     partition_by=("analysis",),
     sort_by=("video_id", "frame_index", "track_id"),

@@ -48,7 +48,7 @@ _COLUMNS = {
         *("x1", "y1", "x2", "y2", "score"),
     ],
     "tracks": [
-        *("video_id", "frame_index", "track_id", "detection_index", "pts_s", "state"),
+        *("video_id", "frame_index", "track_id", "detection_index", "pts_s", "state", "mask"),
         *("x1", "y1", "x2", "y2", "score"),
     ],
 }

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.config import Config
+from pipeline.config_trackers import ByteTrackConfig, OCSortConfig, Sam2Config
 from pipeline.records import Analysis
+
+if TYPE_CHECKING:
+    from pipeline.tracks.prompts import PromptSet
+
+_WITHOUT_EFFECT = {"model", "revision", "offload", "prompts"}
+"""Keys of SAM 2 that name what is known by its content, or change no row."""
 
 
 def tracks_of(config: Config, analyses: Sequence[Analysis]) -> Analysis | None:
@@ -15,25 +25,59 @@ def tracks_of(config: Config, analyses: Sequence[Analysis]) -> Analysis | None:
         analyses: those of the configuration that look at pictures, frames and detections among
             them.
 
-    Raises UsageError where the tracker's package is not installed.
+    Raises UsageError where the tracker's package is not installed, or its file of prompts is none;
+    ConfigError where its model cannot be found.
     """
     if config.tracker is None:
         return None
+    by_table = {analysis.table: analysis.fingerprint for analysis in analyses}
+    sam2 = isinstance(config.tracker, Sam2Config)
+    made = _of_pictures(config) if sam2 else _of_boxes(config.tracker)  # type: ignore[arg-type]
+    identity = {**made, "frames": by_table["frames"], "detections": by_table["detections"]}
+    return Analysis("tracker", "tracks", identity)
+
+
+def _of_boxes(tracker: ByteTrackConfig | OCSortConfig) -> dict[str, object]:
     from importlib.metadata import version
 
     from pipeline.results.optional import load
     from pipeline.tracks.light import PACKAGE, SEMANTICS
 
     load("trackers", PACKAGE, "the configuration's tracker")
-    by_table = {analysis.table: analysis.fingerprint for analysis in analyses}
-    identity = {
-        **config.tracker.model_dump(),
+    return {
+        **tracker.model_dump(),
         "semantics": SEMANTICS,
         "trackers": version("trackers"),
-        "frames": by_table["frames"],
-        "detections": by_table["detections"],
     }
-    return Analysis("tracker", "tracks", identity)
+
+
+def _of_pictures(config: Config) -> dict[str, object]:
+    from pipeline.tracks.sam2 import SEMANTICS
+    from pipeline.tracks.sam2_model import checkpoint_identity, checkpoint_of
+
+    assert isinstance(config.tracker, Sam2Config)
+    prompts_of(config)
+    prompts = config.tracker.prompts
+    return {
+        **config.tracker.model_dump(exclude=_WITHOUT_EFFECT),
+        **checkpoint_identity(checkpoint_of(config.tracker)),
+        "prompts": hashlib.sha256(Path(prompts).read_bytes()).hexdigest() if prompts else None,
+        "semantics": SEMANTICS,
+    }
+
+
+def prompts_of(config: Config) -> PromptSet:
+    """The prompts by hand of a configuration; none where it names no file.
+
+    Raises UsageError naming the file, and what in it is wrong.
+    """
+    from pipeline.tracks.prompts import PromptSet, load_prompts
+
+    if not isinstance(config.tracker, Sam2Config) or config.tracker.prompts is None:
+        return PromptSet()
+    from pipeline.analyzers.labels import class_ids
+
+    return PromptSet(load_prompts(config.tracker.prompts), class_ids(config))
 
 
 def bases_of(tracks: Analysis) -> tuple[str, str]:

@@ -51,7 +51,8 @@ class LandedRows:
 
     def __init__(self, output: str, frames: str, detections: str, tracks: str) -> None:
         store = Store(output)
-        wanted = {"shards": tracks, "detections": detections, "frames": frames}
+        # All rows of `videos` are of no analysis.
+        wanted = {"shards": tracks, "detections": detections, "frames": frames, "videos": ""}
         self._files = {
             table: (store.files(table, store.open(table)), fingerprint)
             for table, fingerprint in wanted.items()
@@ -90,6 +91,11 @@ class LandedRows:
         this = pc.field("shard_index") == shard_index
         found = self._rows("shards", ["state"], video_id, this).column("state")
         return found[0].as_py() if len(found) else None
+
+    def places(self, video_id: str) -> tuple[tuple[str, str], ...]:
+        """(uri, stamp) of the files that have had the content."""
+        found = self._files["videos"][0].rows(video_id=video_id).select(["uri", "stamp"])
+        return tuple(sorted({(row["uri"], row["stamp"]) for row in found.to_pylist()}))
 
     def _rows(
         self, table: str, columns: list[str], video_id: str, wanted: pc.Expression

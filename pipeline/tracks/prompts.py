@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -122,6 +122,35 @@ class PromptRow(FrozenModel):
             )
         mask = None if self.mask is None else self.mask.pixels()
         return Prompt(class_ids[self.class_name], self.box, self.points, mask)
+
+
+class PromptSet:
+    """The prompts of a configuration.
+
+    Args:
+        rows: of its file.
+        class_ids: of the detector's classes, by name.
+
+    Raises UsageError for a class that the detector does not know.
+    """
+
+    def __init__(
+        self, rows: Sequence[PromptRow] = (), class_ids: Mapping[str, int] | None = None
+    ) -> None:
+        self.class_ids = class_ids or {}
+        self._rows = [(row, row.prompt(self.class_ids)) for row in rows]
+
+    def of(self, uris: Sequence[str]) -> dict[int, tuple[Prompt, ...]]:
+        """Those of a video, by frame_index, in the order of the file.
+
+        Args:
+            uris: all names of the video.
+        """
+        found: dict[int, tuple[Prompt, ...]] = {}
+        for row, prompt in self._rows:
+            if any(row.is_for(uri) for uri in uris):
+                found[row.frame] = (*found.get(row.frame, ()), prompt)
+        return found
 
 
 def load_prompts(path: str | Path) -> tuple[PromptRow, ...]:

@@ -1,4 +1,4 @@
-"""The pass that makes a video's tracks, shard by shard, of detections that have landed.
+"""The pass that makes tracks of detections that have landed, each video's shards in their order.
 
     shard         0          1          2
     detections    landed     landed     landed
@@ -12,22 +12,23 @@ rows are those of a run that was not. What is done by two runs at once lands onc
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
-from pipeline.config_trackers import ByteTrackConfig, OCSortConfig
+from pipeline.engine.cause import Cause
 from pipeline.engine.job import Job
+from pipeline.errors import DeviceLost, RunAborted, VideoError
 from pipeline.ledger.remap import with_ids
-from pipeline.records import NO_FILE, Analysis, ShardTask, VideoIndex
-from pipeline.sources.plan import plan_video
-from pipeline.tracks.analysis import bases_of
+from pipeline.records import NO_FILE, Analysis, Failure, ShardTask, VideoIndex
+from pipeline.sources.plan import plan_video, sampled_frames
+from pipeline.tracks.analysis import bases_of, prompts_of
 from pipeline.tracks.landed import LandedRows, ShardRows
-from pipeline.tracks.light import Boxes, LightTracker, TrackBox
-from pipeline.tracks.motion import Clock, clock_of
+from pipeline.tracks.shards import Opening, SavedState, ShardTracks, follower_of
 from pipeline.tracks.state import pack, unpack
+from pipeline.tracks.state_files import StateFiles
+from pipeline.tracks.video_work import Followed, Spread, VideoWork
 
 if TYPE_CHECKING:
     from pipeline.engine.budget import Budget
@@ -42,15 +43,17 @@ def track_videos(
     backlog: Set[bytes],
     budget: Budget,
     stats: RunStats,
-) -> None:
+    spread: Spread,
+) -> list[Failure]:
     """Make the tracks that are due, of videos all of whose detections are there.
 
     Args:
-        worked: ids of videos that the run itself has ended: theirs are made whatever the budget,
-            as what is under way at its end is finished.
+        worked: ids of videos that the run itself has ended: boxes are followed whatever the budget,
+            as what is under way at its end is finished; pictures are not.
         backlog: those of videos that have nothing else due.
+        spread: what follows the videos.
 
-    Raises RunAborted where the store cannot be written.
+    Returns what was given up. Raises RunAborted where the store cannot be written.
     """
     from pipeline.ledger.books import Books
     from pipeline.ledger.commit import LedgerWriter
@@ -58,7 +61,7 @@ def track_videos(
     # In the order of the table: files of a commit then hold ids that no other file holds.
     due = [*sorted(worked), *sorted(backlog - worked)]
     if job.tracks is None or not due:
-        return
+        return []
     started = time.perf_counter()
     fingerprint = job.tracks.fingerprint
     commit = job.config.commit
@@ -70,97 +73,198 @@ def track_videos(
         commit_bytes=commit.bytes,
         commit_seconds=commit.seconds,
     ) as writer:
-        tracks = _TrackPass(job, job.tracks, Books(job.output), writer)
-        for video_id in due:
-            if video_id not in worked and budget.is_up:
-                stats.left.videos += 1
-                continue
-            stats.tracked += tracks.make(video_id.hex())
-    if stats.tracked:
+        tracks = _TrackPass(job, job.tracks, Books(job.output), writer, stats)
+        sure = worked if not job.looks_again else frozenset()
+        given = tracks.works(due, lambda video_id: video_id not in sure and budget.is_up)
+        stop = (lambda: budget.is_up) if job.looks_again else (lambda: False)
+        for followed in spread(given, tracks.rows_of, stop):
+            tracks.take(followed)
+    tracks.tidy()
+    if tracks.begun:
+        stats.tracked = len(tracks.begun)
         stats.worked.add(fingerprint)
         stats.rows["tracks"] = stats.rows.get("tracks", 0) + tracks.rows
     stats.committed(writer.stats.commits, writer.stats.commit_s)
     stats.track_s += time.perf_counter() - started
     stats.say("")
+    return tracks.given_up
+
+
+def follow_here(job: Job, device: str) -> Spread:
+    """A spread over this process alone."""
+
+    def spread(
+        given: Iterator[VideoWork],
+        rows_of: Callable[[ShardTask], ShardRows],
+        stop: Callable[[], bool],
+    ) -> Iterator[Followed]:
+        follower = None
+        for work in given:
+            # Once there is something to do: a model takes its time.
+            follower = follower or follower_of(job.config, device)
+            while not work.is_done and not stop():
+                opening, task, is_last = work.next()
+                try:
+                    tracks = follower.follow(opening, task, rows_of(task), is_last)
+                except DeviceLost as error:
+                    raise RunAborted(
+                        f"{error.reason}: the GPU cannot be used any more by this process; run "
+                        "again, or with --engine ray, which replaces such processes"
+                    ) from error
+                except VideoError as error:
+                    cause = Cause.of(error)
+                    if not work.failed(cause):
+                        yield Followed(work, task, cause)
+                        break
+                    continue
+                yield Followed(work, work.done(tracks), tracks)
+
+    return spread
 
 
 class _TrackPass:
-    """The videos of a run, one after another."""
+    """The videos of a run, and what has come of them."""
 
-    def __init__(self, job: Job, tracks: Analysis, books: Books, writer: LedgerWriter) -> None:
-        assert job.config.tracker is not None
-        self._config: ByteTrackConfig | OCSortConfig = job.config.tracker
-        self._grid = job.grid
+    def __init__(
+        self, job: Job, tracks: Analysis, books: Books, writer: LedgerWriter, stats: RunStats
+    ) -> None:
+        self._job = job
         self._tracks = tracks
-        self._run_id = job.run_id
         self._books = books
         self._writer = writer
+        self._stats = stats
         self._needed = bases_of(tracks)
         self._landed = LandedRows(job.output, *self._needed, tracks.fingerprint)
+        self._files = StateFiles(job.output, tracks.fingerprint)
+        self._prompts = prompts_of(job.config)
+        self._sizes: dict[str, list[int]] = {}
+        """Of videos under way, width and height of the newest picture."""
+        self._ready: dict[str, int | None] = {}
+        """By video the shard up to which states may go with the next commit; None: all."""
+        self._files.sweep(lambda video_id: books.video_done(video_id, tracks.fingerprint))
+        self.begun: set[str] = set()
         self.rows = 0
+        self.given_up: list[Failure] = []
 
-    def make(self, video_id: str) -> bool:
-        """What a video lacks of its tracks; False where that is nothing, or where it lacks
-        detections: they come with a run that tries what has failed again."""
+    def works(self, due: list[bytes], leave: Callable[[bytes], bool]) -> Iterator[VideoWork]:
+        """What videos lack of their tracks; those to leave are counted."""
+        for number, video_id in enumerate(due, 1):
+            if leave(video_id):
+                self._stats.left.videos += 1
+                continue
+            self._stats.say(f"tracks: video {number:,} of {len(due):,}")
+            work = self._work(video_id.hex())
+            if work is not None:
+                self.begun.add(work.video_id)
+                yield work
+
+    def rows_of(self, task: ShardTask) -> ShardRows:
+        """What has landed of a shard."""
+        rows = self._landed.shard(task)
+        self._note_sizes(task, rows)
+        return rows
+
+    def _work(self, video_id: str) -> VideoWork | None:
+        """None where a video lacks nothing, or lacks detections: they come with a run that tries
+        what has failed again."""
         index = self._books.index(video_id)
         if index is None or not all(self._books.video_done(video_id, p) for p in self._needed):
-            return False
-        tasks = plan_video(NO_FILE, index, self._grid)
+            return None
+        tasks = plan_video(NO_FILE, index, self._job.grid)
         there = self._books.landed(video_id, self._tracks.fingerprint)
         first = next((n for n in range(len(tasks)) if n not in there), len(tasks))
-        saved = self._landed.state(video_id, first - 1) if first else None
+        if first == len(tasks):
+            return None
+        saved = self._saved(video_id, first - 1) if first else None
         # Without its state all is made again; what has landed does not land twice.
         left = tasks[first:] if saved is not None else tasks
-        for task, rows, state in self._shards(left, index, saved) if first < len(tasks) else ():
-            self.rows += rows.num_rows
-            self._writer.add_derived(task, self._tracks.fingerprint, rows, state)
-            self._writer.flush_if_due()
-        return first < len(tasks)
+        places = self._landed.places(video_id) if self._job.looks_again else ()
+        prompts = self._prompts.of([uri for uri, _ in places])
+        self._check_sampled(index, prompts)
+        names = {number: name for name, number in self._prompts.class_ids.items()}
+        opening = Opening(index, places, prompts, names if prompts else {}, saved)
+        return VideoWork(opening, left, self._job.config.engine.attempts)
 
-    def _shards(
-        self, tasks: list[ShardTask], index: VideoIndex, saved: str | None
-    ) -> Iterator[tuple[ShardTask, pa.Table, str]]:
-        """Each shard's rows, and the state behind it."""
-        clock = clock_of(index)
-        state = unpack(saved) if saved is not None else {"tracker": None, "names": []}
-        tracker = LightTracker(self._config, clock.frames_per_s, state["tracker"])
-        names: dict[int, str] = dict(state["names"])
-        for task in tasks:
-            rows = track_shard(tracker, clock, names, self._landed.shard(task))
-            behind = pack({"tracker": tracker.save(), "names": sorted(names.items())})
-            yield task, with_ids(rows, task, self._tracks, self._run_id), behind
+    def _check_sampled(self, index: VideoIndex, prompts: Iterable[int]) -> None:
+        sampled = set(sampled_frames(index, self._job.grid.sampling).tolist())
+        for frame in prompts:
+            if frame not in sampled:
+                self._stats.note(
+                    f"video {index.video_id[:12]}: frame {frame} has a prompt, and is not sampled"
+                )
 
+    def _saved(self, video_id: str, shard_index: int) -> SavedState | None:
+        text = self._landed.state(video_id, shard_index)
+        if text is None:
+            return None
+        facts = unpack(text)
+        if "tensors" not in facts:
+            return SavedState(facts)
+        tensors = self._files.read(video_id, shard_index, facts.pop("tensors"))
+        return SavedState(facts, tensors) if tensors is not None else None
 
-def track_shard(
-    tracker: LightTracker, clock: Clock, names: dict[int, str], rows: ShardRows
-) -> dict[str, pa.Array]:
-    """The columns of `tracks`, but for the ids that all rows share, for one shard.
+    def take(self, followed: Followed) -> None:
+        """Keep the rows of a shard, or that a video has been given up."""
+        work, task, came = followed
+        if isinstance(came, Cause):
+            self._give_up(work, task, came)
+            return
+        self._keep(work, task, came)
+        if self._writer.flush_if_due():
+            self.tidy()
 
-    Args:
-        tracker: has seen the frames before; sees those of the shard.
-        names: of classes by their ids; those of the shard are added.
-        rows: what has landed of it. Frames that could not be decoded are passed over.
-    """
-    names |= rows.class_names
-    found: list[tuple[int, float, TrackBox, float | None]] = []
-    for number, frame in enumerate(rows.frames.tolist()):
-        at = slice(rows.begins[number], rows.begins[number + 1])
-        boxes = Boxes(rows.xyxy[at], rows.scores[at], rows.class_ids[at])
-        size = int(rows.sizes[number, 0]), int(rows.sizes[number, 1])
-        for one in tracker.step(float(clock.seconds[frame]), size, boxes):
-            score = None if one.detection is None else float(boxes.scores[one.detection])
-            found.append((frame, float(rows.pts_s[number]), one, score))
-    tracks = [one for _, _, one, _ in found]
-    sides = np.array([one.box for one in tracks], np.float64).reshape(-1, 4).astype(np.float32)
-    lost = [one.detection is None for one in tracks]
-    return {
-        "frame_index": pa.array([frame for frame, _, _, _ in found], pa.int64()),
-        "pts_s": pa.array([seconds for _, seconds, _, _ in found], pa.float64()),
-        "track_id": pa.array([one.track_id for one in tracks], pa.int32()),
-        "detection_index": pa.array([one.detection for one in tracks], pa.int32()),
-        **{side: pa.array(sides[:, at]) for at, side in enumerate(("x1", "y1", "x2", "y2"))},
-        "score": pa.array([score for _, _, _, score in found], pa.float32()),
-        "class_id": pa.array([one.class_id for one in tracks], pa.int32()),
-        "class_name": pa.array([names.get(one.class_id) for one in tracks], pa.string()),
-        "state": pa.array(["lost" if one else "tracked" for one in lost], pa.string()),
-    }
+    def _keep(self, work: VideoWork, task: ShardTask, came: ShardTracks) -> None:
+        number = task.shard.shard_index
+        facts = came.state.facts
+        if came.state.tensors:
+            try:
+                checksum = self._files.write(work.video_id, number, came.state.tensors)
+            except OSError as error:
+                what = f"output {self._job.output}: cannot write the state of tracks"
+                raise RunAborted(f"{what}: {error.strerror or error}") from error
+            facts = {**facts, "tensors": checksum}
+        if self._job.looks_again:
+            self._ready[work.video_id] = None if work.is_done else number
+        rows = with_ids(came.rows, task, self._tracks, self._job.run_id)
+        self.rows += rows.num_rows
+        self._writer.add_derived(task, self._tracks.fingerprint, rows, pack(facts))
+
+    def _give_up(self, work: VideoWork, task: ShardTask, cause: Cause) -> None:
+        uri, stamp = next(iter(work.opening.places), ("", ""))
+        last = work.left[-1]
+        failure = Failure(
+            uri=uri,
+            stamp=stamp,
+            stage=cause.stage,
+            reason=cause.reason,
+            systemic=cause.systemic,
+            video_id=work.video_id,
+            analysis=self._tracks.fingerprint,
+            shard_index=task.shard.shard_index,
+            first_frame=int(task.frames_of(task.shard.own_start, task.shard.own_stop)[0]),
+            last_frame=int(last.frames_of(last.shard.own_start, last.shard.own_stop)[-1]),
+            attempts=work.strikes,
+        )
+        self._writer.add_failure(failure)
+        self.given_up.append(failure)
+
+    def _note_sizes(self, task: ShardTask, rows: ShardRows) -> None:
+        """Say where the picture changes its size: tracks end there, and begin anew."""
+        if not len(rows.frames):
+            return
+        video_id = task.index.video_id
+        first = rows.sizes[0].tolist()
+        sizes = np.concatenate([[self._sizes.get(video_id, first)], rows.sizes])
+        for at in np.flatnonzero((sizes[1:] != sizes[:-1]).any(axis=1)).tolist():
+            (width, height), (w, h) = sizes[at].tolist(), sizes[at + 1].tolist()
+            self._stats.note(
+                f"video {video_id[:12]}: tracks end and begin anew at frame {rows.frames[at]}, "
+                f"where the picture changes from {width}x{height} to {w}x{h}"
+            )
+        self._sizes[video_id] = sizes[-1].tolist()
+
+    def tidy(self) -> None:
+        """After a commit: remove states that nobody goes on from."""
+        for video_id, shard in self._ready.items():
+            self._files.forget(video_id, shard)
+        self._ready.clear()

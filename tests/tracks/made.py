@@ -22,7 +22,7 @@ from pipeline.records import Analysis, ShardTask, Source, VideoIndex, VideoOutco
 from pipeline.sources.plan import plan_video
 from pipeline.tracks.analysis import tracks_of
 from pipeline.tracks.light import Boxes
-from pipeline.tracks.track_pass import track_videos
+from pipeline.tracks.track_pass import follow_here, track_videos
 from tests.ledger import corpus
 
 WIDTH, HEIGHT = 640, 480
@@ -126,7 +126,7 @@ def track(job: Job, *indexes: VideoIndex) -> RunStats:
     """Make the tracks of videos whose detections have landed."""
     stats = RunStats()
     due = {bytes.fromhex(index.video_id) for index in indexes}
-    track_videos(job, due, set(), Budget(), stats)
+    track_videos(job, due, set(), Budget(), stats, follow_here(job, "cpu"))
     return stats
 
 

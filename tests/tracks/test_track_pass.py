@@ -21,8 +21,8 @@ from pipeline.ledger.status import status
 from pipeline.ledger.store import Store
 from pipeline.ledger.superseded import find_superseded
 from pipeline.ledger.verify import verify
-from pipeline.tracks import track_pass
-from pipeline.tracks.track_pass import track_videos
+from pipeline.tracks import light_pass
+from pipeline.tracks.track_pass import follow_here, track_videos
 from tests.tracks.made import (
     crowd,
     detect,
@@ -76,7 +76,7 @@ def test_a_pass_goes_on_behind_the_shard_at_which_it_was_cut(tmp_path, monkeypat
     whole = make_job(tmp_path / "whole", config)
     shards = detect(whole, index, scene)
     track(whole, index)
-    made = track_pass.track_shard
+    made = light_pass.track_shard
     for border in range(1, shards):
         job = make_job(tmp_path / f"cut-{border}", config)
         detect(job, index, scene)
@@ -88,7 +88,7 @@ def test_a_pass_goes_on_behind_the_shard_at_which_it_was_cut(tmp_path, monkeypat
                 raise KeyboardInterrupt
             return made(*arguments)
 
-        monkeypatch.setattr(track_pass, "track_shard", cut)
+        monkeypatch.setattr(light_pass, "track_shard", cut)
         with pytest.raises(KeyboardInterrupt):
             track(job, index)
         assert {a.name: a.shards for a in status(job.output).analyses}["tracker"] == border
@@ -96,7 +96,7 @@ def test_a_pass_goes_on_behind_the_shard_at_which_it_was_cut(tmp_path, monkeypat
         tried.extend([1] * shards * 2)
         assert track(job, index).tracked == 1
         assert len(tried) == shards * 2 + shards - border
-        monkeypatch.setattr(track_pass, "track_shard", made)
+        monkeypatch.setattr(light_pass, "track_shard", made)
         assert rows(job) == rows(whole)
         assert verify(job.output).sound
 
@@ -183,9 +183,9 @@ def test_a_backlog_waits_where_the_budget_is_up_and_what_was_worked_does_not(tmp
     due = {bytes.fromhex(index.video_id)}
     spent = Budget(frames=1, begun_frames=1)
     stats = RunStats()
-    track_videos(job, set(), due, spent, stats)
+    track_videos(job, set(), due, spent, stats, follow_here(job, "cpu"))
     assert (stats.tracked, stats.left.videos) == (0, 1)
-    track_videos(job, due, set(), spent, stats)
+    track_videos(job, due, set(), spent, stats, follow_here(job, "cpu"))
     assert stats.tracked == 1
 
 

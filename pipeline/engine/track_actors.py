@@ -1,0 +1,124 @@
+"""Tracks of pictures on Ray: each actor follows one video at a time, different videos at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from pipeline.engine import nodes
+from pipeline.engine.actors import _Starting
+from pipeline.engine.fleet import FOREVER
+from pipeline.engine.job import Job
+from pipeline.engine.ray import connected
+from pipeline.engine.ray_errors import explain
+from pipeline.engine.sizing import size
+from pipeline.records import ShardTask
+from pipeline.tracks.landed import ShardRows
+from pipeline.tracks.shards import Opening, ShardTracks, VideoFollower, follower_of
+from pipeline.tracks.video_work import Due, Followed, RowsOf, Spread, Stop, VideoWork
+
+LOOK_S = 2.0
+"""How often to look whether the budget is up while nothing comes."""
+
+
+@ray.remote
+class TrackActor(_Starting[VideoFollower]):
+    """Holds the model, and the state of the video that it follows."""
+
+    def _load(self) -> VideoFollower:
+        import torch
+
+        torch.set_num_threads(self._threads)
+        return follower_of(self._job.config, self._device)
+
+    def follow(
+        self, opening: Opening | None, task: ShardTask, rows: ShardRows, is_last: bool
+    ) -> ShardTracks:
+        return self._there().follow(opening, task, rows, is_last)
+
+
+def follow_on_ray(job: Job, address: str | None) -> Spread:
+    """A spread over the GPUs of a Ray cluster, or its nodes where there are none."""
+
+    def spread(given: Iterator[VideoWork], rows_of: RowsOf, stop: Stop) -> Iterator[Followed]:
+        first = next(given, None)
+        if first is None:
+            return
+        with connected(job, address):
+            yield from _Pool(job).follow(chain([first], given), rows_of, stop)
+
+    return spread
+
+
+class _Pool:
+    """Actors, made as there are videos for them, up to what the cluster has."""
+
+    def __init__(self, job: Job) -> None:
+        there = nodes.look()
+        engine = job.config.engine
+        self._job = job
+        self._device = size(job.config, there).device
+        self._gpus = engine.gpus_per_analyzer if self._device == "cuda" else 0.0
+        if engine.analyzers != "auto":
+            self._most = engine.analyzers
+        elif self._gpus:
+            self._most = max(1, int(sum(node.gpus for node in there) / self._gpus))
+        else:
+            self._most = len(there)
+        # Without GPUs one process has all CPUs of a node, unless so many are asked for.
+        alike = -(-self._most // len(there))
+        self._threads = max(1, int(min(node.cpus for node in there)) // alike)
+        self._idle: list[Any] = []
+        self._made = 0
+        self._busy: dict[Any, tuple[VideoWork, Any, Due]] = {}
+
+    def follow(self, given: Iterator[VideoWork], rows_of: RowsOf, stop: Stop) -> Iterator[Followed]:
+        while True:
+            while not stop() and (self._idle or self._made < self._most):
+                work = next(given, None)
+                if work is None:
+                    break
+                self._send(work, self._actor(), rows_of)
+            if not self._busy:
+                return
+            ready, _ = ray.wait(list(self._busy), num_returns=1, timeout=LOOK_S)
+            for ref in ready:
+                work, actor, due = self._busy.pop(ref)
+                followed = self._heard(ref, work, actor, due)
+                if followed is not None:
+                    yield followed
+                given_up = followed is not None and not isinstance(followed.came, ShardTracks)
+                if work.is_done or given_up or stop():
+                    self._idle.append(actor)
+                else:
+                    self._send(work, actor, rows_of)
+
+    def _actor(self) -> Any:
+        if self._idle:
+            return self._idle.pop()
+        self._made += 1
+        kind: Any = TrackActor
+        made = kind.options(
+            num_cpus=0, num_gpus=self._gpus, scheduling_strategy="SPREAD", **FOREVER
+        )
+        return made.remote(self._job, self._device, self._threads)
+
+    def _send(self, work: VideoWork, actor: Any, rows_of: RowsOf) -> None:
+        due = work.next()
+        ref = actor.follow.remote(due.opening, due.task, rows_of(due.task), due.is_last)
+        self._busy[ref] = work, actor, due
+
+    def _heard(self, ref: Any, work: VideoWork, actor: Any, due: Due) -> Followed | None:
+        """None where the shard is tried again."""
+        try:
+            tracks = ray.get(ref)
+        except RayError as error:
+            cause = explain(error, "analyze")
+            if cause.device_lost:
+                ray.kill(actor, no_restart=False)
+            return None if work.failed(cause) else Followed(work, due.task, cause)
+        return Followed(work, work.done(tracks), tracks)
