@@ -56,9 +56,9 @@ def _why(error: Exception) -> str:
 
 def _beside(data: Any, folder: Path) -> Any:
     """Model folders and files written relative to the configuration file, made absolute."""
-    for part in ("detector", "embedder") if isinstance(data, dict) else ():
+    for part in ("detector", "embedder", "tracker") if isinstance(data, dict) else ():
         section = data.get(part)
-        for key in ("model", "config", "weights") if isinstance(section, dict) else ():
+        for key in ("model", "config", "weights", "prompts") if isinstance(section, dict) else ():
             name = section.get(key)
             if isinstance(name, str) and (folder / name).exists() and not Path(name).exists():
                 section[key] = str((folder / name).resolve())
@@ -88,7 +88,7 @@ def _first_problem(error: ValidationError) -> str:
     """One line for the user out of pydantic's report: key, value, what to do."""
     problem = error.errors()[0]
     # Pydantic puts the tags of unions into the path; they are no keys of the file.
-    tags = {"probe", "clip", "transformers", "detectron2", "bytetrack", "ocsort"}
+    tags = {"probe", "clip", "transformers", "detectron2", "bytetrack", "ocsort", "sam2"}
     names = [str(part) for part in problem["loc"]]
     names = [n for i, n in enumerate(names) if not (i == 1 and n in tags)]
     names = [n for n in names if not n.startswith(("function-", "constrained-", "literal["))]

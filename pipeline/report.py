@@ -61,6 +61,8 @@ def print_summary(summary: RunSummary) -> None:
             print(f"{name:8} " + ", ".join(f"{step} {share:.0%}" for step, share in steps.items()))
     if summary.tracked:
         print(f"tracks   of {summary.tracked:,} videos in {summary.track_s:.1f} s")
+    if summary.tracks_failed:
+        print(f"tracks   given up of {summary.tracks_failed:,} videos (see the table failures)")
     memory = f"{summary.host_bytes / 2**20:,.0f} MiB"
     if summary.device_bytes:
         memory += f", {summary.device_bytes / 2**20:,.0f} MiB of its GPU"

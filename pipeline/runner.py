@@ -156,8 +156,15 @@ def _process(
     with recorded(job, corpus, stats) if busy else nullcontext():
         if first is not None:
             _work(job, tracker, first, address)
-        followed = tracker.worked, corpus.untracked
-        tracker.problems += track_videos(job, *followed, terms.budget, stats, _spread(job, address))
+        tracker.problems += track_videos(
+            job,
+            tracker.worked,
+            corpus.untracked,
+            terms.budget,
+            stats,
+            _spread(job, address),
+            retry_failed=retry,
+        )
         tracker.count_left()
     if not corpus.counts:
         raise UsageError(nothing_in(corpus))

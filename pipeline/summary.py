@@ -52,6 +52,8 @@ class RunSummary:
     """The same on its GPU."""
     tracked: int
     """Videos of which tracks were made."""
+    tracks_failed: int
+    """Videos of which they were given up, by this run or before."""
     track_s: float
     commit_s: float
     commits: int
@@ -72,7 +74,7 @@ class RunSummary:
     @property
     def exit_code(self) -> int:
         bad = self.videos_partial + self.videos_failed
-        bad += self.videos_partial_before + self.videos_failed_before
+        bad += self.videos_partial_before + self.videos_failed_before + self.tracks_failed
         return EXIT_FAILURES if bad else EXIT_OK
 
     @property
@@ -118,6 +120,7 @@ def summarize(
         host_bytes=stats.host_bytes,
         device_bytes=stats.device_bytes,
         tracked=stats.tracked,
+        tracks_failed=stats.tracks_failed,
         track_s=stats.track_s,
         commit_s=stats.commit_s,
         commits=stats.commits,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from pipeline.errors import DeviceLost, VideoError
+from pipeline.errors import DeviceLost, FrameledgerError, VideoError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,3 +36,14 @@ class Cause:
     def said(self, verdict: str) -> Cause:
         """The same with a better reason, where there is one."""
         return replace(self, reason=verdict, final=False) if verdict else self
+
+
+def as_video_errors(work: Callable[[], T], stage: str) -> T:
+    """Whatever else goes wrong with a video is its failure and not the run's end, as with Ray."""
+    try:
+        return work()
+    except FrameledgerError:
+        raise
+    except Exception as error:
+        line = " ".join(str(error).split())[:300]
+        raise VideoError(stage, f"{type(error).__name__}: {line}") from error

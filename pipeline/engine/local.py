@@ -6,24 +6,20 @@ What hangs or kills a process does so to this one: only the Ray engine can repla
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TypeVar
 
 from pipeline.engine.breaker import Breaker
-from pipeline.engine.cause import Cause
+from pipeline.engine.cause import Cause, as_video_errors
 from pipeline.engine.collect import Collector
 from pipeline.engine.job import Job
 from pipeline.engine.lanes import Work
 from pipeline.engine.sizing import local_device
 from pipeline.engine.tracker import Report, Tracker
 from pipeline.engine.worker import FusedWorker
-from pipeline.errors import FrameledgerError, RunAborted, VideoError
+from pipeline.errors import RunAborted, VideoError
 from pipeline.records import Failure, VideoIndex
 from pipeline.resume import Candidate
-
-T = TypeVar("T")
 
 
 def run_local(job: Job, tracker: Tracker, first: Candidate) -> None:
@@ -100,7 +96,7 @@ class _Local:
     def _index(self, candidate: Candidate) -> VideoIndex | None:
         source = candidate.source
         try:
-            index = _as_video_errors(partial(self._worker.index, source), "index")
+            index = as_video_errors(partial(self._worker.index, source), "index")
         except VideoError as error:
             failure = Failure(
                 source.uri,
@@ -123,7 +119,7 @@ class _Local:
             self.collector.begin(work.task, work.attempt)
             take = partial(next, self._worker.process(work.task, work.attempt), None)
             try:
-                while parcel := _as_video_errors(take, "decode"):
+                while parcel := as_video_errors(take, "decode"):
                     ack = self.collector.add(parcel)
                     number += ack.clips
                     self._tracker.acknowledge(ack)
@@ -149,17 +145,6 @@ class _Local:
         else:
             self._tracker.stats.retries += 1
         return retry
-
-
-def _as_video_errors(work: Callable[[], T], stage: str) -> T:
-    """Whatever else goes wrong with a video is its failure and not the run's end, as with Ray."""
-    try:
-        return work()
-    except FrameledgerError:
-        raise
-    except Exception as error:
-        line = " ".join(str(error).split())[:300]
-        raise VideoError(stage, f"{type(error).__name__}: {line}") from error
 
 
 def _all_threads() -> int:

@@ -64,6 +64,8 @@ class RunStats:
     """The same on its GPU."""
     tracked: int = 0
     """Videos of which tracks were made, whole or on from where they had ended."""
+    tracks_failed: int = 0
+    """Videos of which they were given up, now or before."""
     track_s: float = 0.0
     commit_s: float = 0.0
     commits: int = 0

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Set
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.engine.cause import Cause
+from pipeline.engine.cause import Cause, as_video_errors
 from pipeline.engine.job import Job
 from pipeline.errors import DeviceLost, RunAborted, VideoError
 from pipeline.ledger.remap import with_ids
@@ -44,6 +45,7 @@ def track_videos(
     budget: Budget,
     stats: RunStats,
     spread: Spread,
+    retry_failed: bool = False,
 ) -> list[Failure]:
     """Make the tracks that are due, of videos all of whose detections are there.
 
@@ -52,6 +54,7 @@ def track_videos(
             as what is under way at its end is finished; pictures are not.
         backlog: those of videos that have nothing else due.
         spread: what follows the videos.
+        retry_failed: also of videos whose tracks were given up before.
 
     Returns what was given up. Raises RunAborted where the store cannot be written.
     """
@@ -73,13 +76,15 @@ def track_videos(
         commit_bytes=commit.bytes,
         commit_seconds=commit.seconds,
     ) as writer:
-        tracks = _TrackPass(job, job.tracks, Books(job.output), writer, stats)
+        books = Books(job.output)
+        tracks = _TrackPass(job, job.tracks, books, writer, stats, retry_failed)
         sure = worked if not job.looks_again else frozenset()
         given = tracks.works(due, lambda video_id: video_id not in sure and budget.is_up)
         stop = (lambda: budget.is_up) if job.looks_again else (lambda: False)
         for followed in spread(given, tracks.rows_of, stop):
             tracks.take(followed)
     tracks.tidy()
+    stats.left.videos += tracks.left
     if tracks.begun:
         stats.tracked = len(tracks.begun)
         stats.worked.add(fingerprint)
@@ -105,7 +110,8 @@ def follow_here(job: Job, device: str) -> Spread:
             while not work.is_done and not stop():
                 opening, task, is_last = work.next()
                 try:
-                    tracks = follower.follow(opening, task, rows_of(task), is_last)
+                    follow = partial(follower.follow, opening, task, rows_of(task), is_last)
+                    tracks = as_video_errors(follow, "analyze")
                 except DeviceLost as error:
                     raise RunAborted(
                         f"{error.reason}: the GPU cannot be used any more by this process; run "
@@ -126,13 +132,20 @@ class _TrackPass:
     """The videos of a run, and what has come of them."""
 
     def __init__(
-        self, job: Job, tracks: Analysis, books: Books, writer: LedgerWriter, stats: RunStats
+        self,
+        job: Job,
+        tracks: Analysis,
+        books: Books,
+        writer: LedgerWriter,
+        stats: RunStats,
+        retry_failed: bool,
     ) -> None:
         self._job = job
         self._tracks = tracks
         self._books = books
         self._writer = writer
         self._stats = stats
+        self._retry_failed = retry_failed
         self._needed = bases_of(tracks)
         self._landed = LandedRows(job.output, *self._needed, tracks.fingerprint)
         self._files = StateFiles(job.output, tracks.fingerprint)
@@ -142,6 +155,7 @@ class _TrackPass:
         self._ready: dict[str, int | None] = {}
         """By video the shard up to which states may go with the next commit; None: all."""
         self._files.sweep(lambda video_id: books.video_done(video_id, tracks.fingerprint))
+        self._under_way: set[str] = set()
         self.begun: set[str] = set()
         self.rows = 0
         self.given_up: list[Failure] = []
@@ -155,7 +169,7 @@ class _TrackPass:
             self._stats.say(f"tracks: video {number:,} of {len(due):,}")
             work = self._work(video_id.hex())
             if work is not None:
-                self.begun.add(work.video_id)
+                self._under_way.add(work.video_id)
                 yield work
 
     def rows_of(self, task: ShardTask) -> ShardRows:
@@ -174,6 +188,9 @@ class _TrackPass:
         there = self._books.landed(video_id, self._tracks.fingerprint)
         first = next((n for n in range(len(tasks)) if n not in there), len(tasks))
         if first == len(tasks):
+            return None
+        if not self._retry_failed and self._books.failed(video_id, self._tracks.fingerprint):
+            self._stats.tracks_failed += 1
             return None
         saved = self._saved(video_id, first - 1) if first else None
         # Without its state all is made again; what has landed does not land twice.
@@ -215,6 +232,10 @@ class _TrackPass:
 
     def _keep(self, work: VideoWork, task: ShardTask, came: ShardTracks) -> None:
         number = task.shard.shard_index
+        self.begun.add(work.video_id)
+        if work.is_done:
+            self._under_way.discard(work.video_id)
+            self._sizes.pop(work.video_id, None)
         facts = came.state.facts
         if came.state.tensors:
             try:
@@ -246,6 +267,10 @@ class _TrackPass:
             attempts=work.strikes,
         )
         self._writer.add_failure(failure)
+        self._under_way.discard(work.video_id)
+        self._stats.tracks_failed += 1
+        self._stats.failures += 1
+        self._stats.reasons.count(failure)
         self.given_up.append(failure)
 
     def _note_sizes(self, task: ShardTask, rows: ShardRows) -> None:
@@ -262,6 +287,11 @@ class _TrackPass:
                 f"where the picture changes from {width}x{height} to {w}x{h}"
             )
         self._sizes[video_id] = sizes[-1].tolist()
+
+    @property
+    def left(self) -> int:
+        """Videos that were begun, or to be, and are neither done nor given up."""
+        return len(self._under_way)
 
     def tidy(self) -> None:
         """After a commit: remove states that nobody goes on from."""

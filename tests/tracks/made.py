@@ -104,9 +104,11 @@ def detect(
     scene: Scene,
     lost: frozenset[int] = frozenset(),
     backwards: bool = False,
+    source: Source | None = None,
 ) -> int:
     """Land frames and detections of a video; returns how many shards it has."""
-    tasks = plan_video(source_of(index), index, job.grid)
+    source = source or source_of(index)
+    tasks = plan_video(source, index, job.grid)
     with LedgerWriter(job.output, job.run_id, job.by_fingerprint()) as writer:
         writer.add_index(index)
         for planned in reversed(tasks) if backwards else tasks:
@@ -118,7 +120,7 @@ def detect(
                 writer.add_result(result)
             assert writer.add_end(end) is not None
         status = "partial" if lost else "ok"
-        writer.add_video(VideoOutcome(source_of(index), index, status))  # type: ignore[arg-type]
+        writer.add_video(VideoOutcome(source, index, status))  # type: ignore[arg-type]
     return len(tasks)
 
 

@@ -1,0 +1,145 @@
+"""SAM 2 in whole runs: both engines, a worker that dies, and what a user is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import invoke
+from pipeline.config import Config
+from pipeline.config_file import parse_config
+from pipeline.demo.video import write_video
+from pipeline.demo.world import World
+from pipeline.ledger.folder import folder_at
+from pipeline.ledger.reader import Ledger
+from pipeline.ledger.verify import verify
+from pipeline.preview import plan
+from pipeline.runner import run
+from pipeline.summary import RunSummary
+from tests.engine.test_faults import Killer
+from tests.tracks.sam2_made import random_sam2
+
+FRAMES = {"a.mp4": 16, "b.mp4": 12, "c.mp4": 8}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """All that a tiny model has a use for."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    random_sam2(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    for seed, (name, count) in enumerate(FRAMES.items()):
+        write_video(folder / name, World(seed, 128, 80, frame_count=count), gop=10)
+    return folder
+
+
+def data(model: Path, **engine: object) -> dict[str, object]:
+    """Masks of random weights are not where the boxes are, which is no matter here."""
+    loose = {"match_iou": 0.001, "duplicate_iou": 1.0, "new_frames": 1, "most_objects": 2}
+    return {
+        "detector": {"backend": "transformers", "model": "builtin:detector"},
+        "tracker": {"backend": "sam2", "model": str(model), **loose},
+        "engine": engine,
+    }
+
+
+def config(model: Path, **engine: object) -> Config:
+    return parse_config(data(model, **engine), where="test")
+
+
+def rows(output: Path) -> list[dict[str, object]]:
+    return Ledger(output).tracks().drop_columns(["analysis", "run_id"]).to_pylist()
+
+
+def assert_whole(output: Path) -> None:
+    assert verify(str(output)).sound
+    assert Ledger(output).table("failures").num_rows == 0
+    found = rows(output)
+    assert {row["video_id"] for row in found} == {
+        row["video_id"] for row in Ledger(output).videos().to_pylist()
+    }
+    assert [name for name in folder_at(str(output)).folders("") if name.startswith("_")] == []
+
+
+@pytest.fixture(scope="module")
+def detected(corpus, model, tmp_path_factory) -> Path:
+    """An output that has detections, and no tracks."""
+    output = tmp_path_factory.mktemp("detected") / "out"
+    without = config(model).model_copy(update={"tracker": None})
+    assert run(without, [str(corpus)], output, engine="local").exit_code == 0
+    return output
+
+
+def tracked(detected: Path, output: Path, chosen: Config, corpus: Path, engine: str) -> RunSummary:
+    """The same once a run with a tracker has come by."""
+    shutil.copytree(detected, output)
+    return run(chosen, [str(corpus)], output, engine=engine)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def local(detected, corpus, model, tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("local") / "out"
+    summary = tracked(detected, output, config(model), corpus, "local")
+    assert (summary.exit_code, summary.tracked, summary.tracks_failed) == (0, 3, 0)
+    return output
+
+
+def test_a_later_run_has_nothing_to_do(local, corpus, model):
+    assert_whole(local)
+    assert plan(config(model), [str(corpus)], str(local)).analyses == {}
+    assert run(config(model), [str(corpus)], local, engine="local").did_nothing
+
+
+def test_ray_gives_the_tracks_of_the_local_engine(
+    ray_here, detected, local, corpus, model, tmp_path
+):
+    chosen = config(model, analyzers=2)
+    summary = tracked(detected, tmp_path / "out", chosen, corpus, "ray")
+    assert (summary.exit_code, summary.tracked) == (0, 3)
+    assert rows(tmp_path / "out") == rows(local)
+    assert_whole(tmp_path / "out")
+
+
+def test_a_process_that_dies_costs_no_row(ray_here, detected, local, corpus, model, tmp_path):
+    chosen = config(model, analyzers=1)
+    with Killer(1, titles=("TrackActor.follow",)) as killer:
+        summary = tracked(detected, tmp_path / "out", chosen, corpus, "ray")
+    assert len(killer.killed) == 1
+    assert (summary.exit_code, summary.tracked) == (0, 3)
+    assert rows(tmp_path / "out") == rows(local)
+    assert_whole(tmp_path / "out")
+
+
+def test_a_damaged_model_is_one_line(corpus, model, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in model.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(data(broken)))
+    arguments = ["run", str(path), str(corpus / "c.mp4"), "-o", str(tmp_path / "o")]
+    code, said = invoke([*arguments, "--engine", "local"])
+    assert code == 2
+    assert str(broken) in said
+    assert "the model cannot be loaded" in said
+    assert "\n" not in said
