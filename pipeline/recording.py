@@ -79,6 +79,7 @@ def _stages(stats: RunStats) -> StageTimes:
         "analyze_s": dict(stats.analyze_s),
         "wait_s": max(0.0, stats.decoder_s + stats.analyzer_s - stats.decode_s - analyze_s),
         "commit_s": stats.commit_s,
+        "track_s": stats.track_s,
     }
 
 

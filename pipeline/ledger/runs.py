@@ -38,6 +38,8 @@ class StageTimes(TypedDict):
     """That workers had and did nothing in."""
     commit_s: float
     """Of the run's own: writing rows to the tables."""
+    track_s: float
+    """The same: making tracks, writing them included."""
 
 
 @dataclass(frozen=True)

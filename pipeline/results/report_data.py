@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.runs import read_runs
 from pipeline.ledger.status import OutputStatus, status
+from pipeline.results.report_tracks import TrackCounts, count_tracks
 
 _BATCH_ROWS = 65536
 _EXAMPLES = 3
@@ -34,6 +35,7 @@ class RunFacts:
     """(name, seconds) of what workers did, waiting last; empty where the run has not said."""
     startup_s: float
     commit_s: float
+    track_s: float
 
     @property
     def frames_per_s(self) -> float:
@@ -84,6 +86,7 @@ class ReportData:
     """Rows of `failures` that are of videos which are ok now, or of contents that are gone."""
     classes: list[ClassCount]
     """The most frequent first."""
+    tracks: TrackCounts
 
     def rows_of(self, table: str) -> int:
         """Rows that the newest analyses wrote to a data table, of all contents of files."""
@@ -108,6 +111,7 @@ def gather(output: str) -> ReportData:
         failures=failures,
         resolved=resolved,
         classes=count_classes(ledger),
+        tracks=count_tracks(ledger),
     )
 
 
@@ -117,7 +121,8 @@ def _run(row: dict[str, Any]) -> RunFacts:
     if times:
         stages = [("decode", times["decode_s"]), *sorted(times["analyze_s"].items())]
         stages.append(("wait", times["wait_s"]))
-    return RunFacts(row, stages, times.get("startup_s", 0.0), times.get("commit_s", 0.0))
+    own = {name: times.get(name, 0.0) for name in ("startup_s", "commit_s", "track_s")}
+    return RunFacts(row, stages, **own)
 
 
 def group_failures(ledger: Ledger, videos: pa.Table) -> tuple[list[FailureGroup], int]:

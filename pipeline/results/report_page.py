@@ -25,6 +25,7 @@ from pipeline.ledger.reader import Ledger
 from pipeline.results.colors import hex_of
 from pipeline.results.report_data import ReportData, RunFacts, Timeline, gather, timeline
 from pipeline.results.report_pictures import SmallPicture, small_pictures, spread_over
+from pipeline.results.report_tracks import TrackCounts, count_tracks
 from pipeline.results.target import check_target, whole
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ SEARCHES = 3
 _FOUND = 6
 _RUNS = 20
 _CLASSES = 24
-_TIMELINE_CLASSES = 8
+_VIDEO_CLASSES = 8
 _FAILURES = 30
 _STAGE_COLORS = ("#4c8dff", "#f2a33a", "#9b6bff", "#2fb58a", "#e0609a")
 _WAIT_COLOR = "#9aa4b2"
@@ -81,6 +82,7 @@ class _Card:
     """(x, width) of the parts with frames that could not be had."""
     pictures: list[SmallPicture]
     problem: str
+    tracks: TrackCounts
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ def _card(ledger: Ledger, row: dict[str, Any]) -> _Card:
         pictures = spread_over(ledger, row["video_id"], PICTURES)
     except VideoError as error:
         problem = f"no pictures: {error.reason}"
-    shown = found.classes[:_TIMELINE_CLASSES] if found is not None else []
+    shown = found.classes[:_VIDEO_CLASSES] if found is not None else []
     highest = float(np.nanmax(found.boxes)) if found is not None and found.boxes.size else 1.0
     return _Card(
         row=row,
@@ -180,6 +182,7 @@ def _card(ledger: Ledger, row: dict[str, Any]) -> _Card:
         failed=_failed(found.failed) if found is not None else [],
         pictures=pictures,
         problem=problem,
+        tracks=count_tracks(ledger, row["video_id"]),
     )
 
 
@@ -239,10 +242,12 @@ def _rendered(data: ReportData, cards: list[_Card], searches: _Searches) -> str:
         fastest=max((run.frames_per_s for run in runs), default=0.0),
         stage_colors=colors,
         classes=data.classes[:_CLASSES],
+        track_classes=data.tracks.classes[:_CLASSES],
         boxes=sum(one.boxes for one in data.classes),
         failures=data.failures[:_FAILURES],
         unreadable=data.videos.num_rows - len(data.videos.column("video_id").drop_null()),
         hex_of=hex_of,
+        most_classes=_VIDEO_CLASSES,
         timeline_size=TIMELINE_SIZE,
         made_at=f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC",
         version=__version__,

@@ -19,6 +19,7 @@ SIDES = ("x1", "y1", "x2", "y2")
 SUMMARY = pa.schema(
     [
         ("video_id", pa.string()),
+        ("run_id", pa.string()),
         ("track_id", pa.int32()),
         ("class_id", pa.int32()),
         ("class_name", pa.string()),
@@ -36,18 +37,27 @@ SUMMARY = pa.schema(
     ]
 )
 _COLUMNS = [
-    *("frame_index", "pts_s", "track_id", "class_id", "class_name", "score", "state", *SIDES),
+    "run_id",
+    "frame_index",
+    "pts_s",
+    "track_id",
+    "class_id",
+    "class_name",
+    "score",
+    "state",
 ]
+_COLUMNS += SIDES
 
 
 def summaries(ledger: Ledger, where: Where | None = None) -> pa.Table:
     """A row in `SUMMARY` for each track of the videos that are meant, by video and track.
 
     First and last frame are those with a detection; `frames` counts all that have one,
-    `lost_frames` those between them that have none. The class is the one that most of them have
-    (of equally many the one of the smaller number). The best frame is the first one with the best
-    score, the box that of its detection. The embedding is the mean of the embeddings of the frames
-    with a detection, of unit length (L2): null where there are none.
+    `lost_frames` those between them that have none; the run wrote the row of the first. The class
+    is the one that most of them have (of equally many the one of the smaller number). The best
+    frame is the first one with the best score, the box that of its detection. The embedding is the
+    mean of the embeddings of the frames with a detection, of unit length (L2): null where there
+    are none.
     """
     where = where or Where()
     ids = video_ids(ledger, where.video)
@@ -113,7 +123,8 @@ def _of_video(video_id: str, rows: pa.Table, vectors: View | None) -> pa.Table:
     classes = classes.sort_by(order)
     first = np.searchsorted(classes.column("track_id").to_numpy(), ids)
     classes = classes.take(pa.array(first))
-    best = _best(tracked)
+    begin = _first_of_each(tracked, ("frame_index", "ascending"))
+    best = _first_of_each(tracked, ("score", "descending"), ("frame_index", "ascending"))
     low, high = (spans.column(f"frame_index_{end}").to_numpy() for end in ("min", "max"))
     lost = rows.filter(pc.equal(rows.column("state"), "lost"))
     lost = lost.filter(pc.is_in(lost.column("track_id"), spans.column("track_id")))
@@ -122,6 +133,7 @@ def _of_video(video_id: str, rows: pa.Table, vectors: View | None) -> pa.Table:
     inside = (frame > low[of_lost]) & (frame < high[of_lost])
     columns = {
         "video_id": pa.repeat(pa.scalar(video_id), len(ids)),
+        "run_id": begin.column("run_id"),
         "track_id": spans.column("track_id"),
         "class_id": classes.column("class_id"),
         "class_name": classes.column("class_name"),
@@ -140,10 +152,9 @@ def _of_video(video_id: str, rows: pa.Table, vectors: View | None) -> pa.Table:
     return pa.table([columns[name] for name in SUMMARY.names], schema=SUMMARY)
 
 
-def _best(tracked: pa.Table) -> pa.Table:
-    """The row of each track with the best score, the first of equal ones, by track."""
-    order = [("track_id", "ascending"), ("score", "descending"), ("frame_index", "ascending")]
-    rows = tracked.sort_by(order)
+def _first_of_each(rows: pa.Table, *order: tuple[str, str]) -> pa.Table:
+    """The row of each track that is the first in an order, by track."""
+    rows = rows.sort_by([("track_id", "ascending"), *order])
     _, first = np.unique(rows.column("track_id").to_numpy(), return_index=True)
     return rows.take(pa.array(first))
 

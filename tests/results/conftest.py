@@ -43,3 +43,23 @@ def made(tmp_path_factory) -> Path:
     config = parse_config({"sampling": {"stride": 8}}, where="test")
     run(config, [str(folder / "videos")], folder / "out", engine="local")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tracked(tmp_path_factory) -> Path:
+    """Three videos of the demo world, mean colours as embeddings, and tracks, which a second run
+    has made."""
+    folder = tmp_path_factory.mktemp("tracked")
+    (folder / "videos").mkdir()
+    for seed, count in enumerate((40, 24, 32)):
+        path = folder / "videos" / f"{'abc'[seed]}.mp4"
+        write_video(path, World(seed, frame_count=count), fps=30)
+    data = {
+        "detector": {"backend": "transformers", "model": "builtin:detector"},
+        "embedder": {"backend": "probe"},
+        "sampling": {"stride": 2},
+    }
+    for more in ({}, {"tracker": {"backend": "bytetrack"}}):
+        config = parse_config({**data, **more}, where="test")
+        run(config, [str(folder / "videos")], folder / "out", engine="local")
+    return folder

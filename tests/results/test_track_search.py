@@ -15,8 +15,6 @@ from PIL import Image
 from pipeline.cli import invoke
 from pipeline.config_file import parse_config
 from pipeline.demo.pattern import read_index
-from pipeline.demo.video import write_video
-from pipeline.demo.world import World
 from pipeline.errors import UsageError
 from pipeline.ledger.reader import Ledger
 from pipeline.results.colors import class_color
@@ -26,26 +24,7 @@ from pipeline.results.pixels import read_frames
 from pipeline.results.track_search import search_tracks
 from pipeline.runner import run
 
-BASE = {
-    "detector": {"backend": "transformers", "model": "builtin:detector"},
-    "embedder": {"backend": "probe"},
-    "sampling": {"stride": 2},
-}
 QUERY = np.random.default_rng(0).random(432).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def tracked(tmp_path_factory) -> Path:
-    """Three videos of the demo world with tracks, and mean colours as embeddings."""
-    folder = tmp_path_factory.mktemp("tracked")
-    (folder / "videos").mkdir()
-    for seed, count in enumerate((40, 24, 32)):
-        write_video(
-            folder / "videos" / f"{'abc'[seed]}.mp4", World(seed, frame_count=count), fps=30
-        )
-    config = parse_config({**BASE, "tracker": {"backend": "bytetrack"}}, where="test")
-    run(config, [str(folder / "videos")], folder / "out", engine="local")
-    return folder
 
 
 def expected(output: Path, query: np.ndarray) -> list[tuple[float, str, int]]:
