@@ -1,6 +1,6 @@
 """What a report says of tracks: how many, how long, of which classes, how much of them is lost.
 
-Read a video at a time; what is kept grows with the number of classes and of runs only.
+Read a few videos at a time; what is kept grows with the number of classes and of runs only.
 """
 
 from __future__ import annotations
@@ -74,8 +74,7 @@ class TrackCounts:
 def count_tracks(ledger: Ledger, video_id: str | None = None) -> TrackCounts:
     """Of the newest tracker: of a video, of all that are current where it is None."""
     found, summaries = TrackCounts(), Summaries(ledger)
-    for one in summaries.videos() if video_id is None else [video_id]:
-        rows = summaries.of(one, embeddings=False)
+    for rows in summaries.each(None if video_id is None else [video_id], embeddings=False):
         for row in rows.drop_columns(["embedding"]).to_pylist():
             found.add(row)
     return found

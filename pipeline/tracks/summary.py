@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,17 +38,13 @@ SUMMARY = pa.schema(
         ("embedding", pa.list_(pa.float32())),
     ]
 )
-_COLUMNS = [
-    "run_id",
-    "frame_index",
-    "pts_s",
-    "track_id",
-    "class_id",
-    "class_name",
-    "score",
-    "state",
-]
-_COLUMNS += SIDES
+_COLUMNS = ["video_id", "run_id", "frame_index", "pts_s", "track_id", "class_id", "class_name"]
+_COLUMNS += ["score", "state", *SIDES]
+_ROWS = 2**15
+"""Of `tracks` that are held at once: videos are read together up to here, as neighbours lie in the
+same row groups. A video that has more is read alone."""
+_FRAMES = 2**40
+"""More than a video has."""
 
 
 def summaries(ledger: Ledger, where: Where | None = None) -> pa.Table:
@@ -63,12 +61,11 @@ def summaries(ledger: Ledger, where: Where | None = None) -> pa.Table:
     ids = video_ids(ledger, where.video)
     parts = [part for part in (where.of_frames(), where.of_boxes()) if part is not None]
     found = Summaries(ledger, every(parts), superseded=ids is not None)
-    each = (found.of(video_id) for video_id in (found.videos() if ids is None else ids))
-    return pa.concat_tables([SUMMARY.empty_table(), *each])
+    return pa.concat_tables([SUMMARY.empty_table(), *found.each(ids)])
 
 
 class Summaries:
-    """The same a video at a time: in memory is what one of them has.
+    """The same a few videos at a time: in memory are their tracks, or those of one long video.
 
     Args:
         wanted: rows of `tracks` that count; all of them where None.
@@ -87,23 +84,46 @@ class Summaries:
         self._rows = ledger.view("tracks", wanted, superseded=superseded)
         self._vectors = ledger.view("embeddings", analysis=embeddings, superseded=True)
 
-    def videos(self) -> list[str]:
-        """Ids of the videos that have tracks, ascending."""
-        found: set[str] = set()
+    def each(
+        self, videos: Collection[str] | None = None, *, embeddings: bool = True
+    ) -> Iterator[pa.Table]:
+        """The rows of these videos, or of all, by video and track, some videos after the others.
+
+        Without `embeddings` none are read, and all are null.
+        """
+        counts: Counter[str] = Counter()
         for batch in self._rows.batches(["video_id"]):
-            found.update(batch.column("video_id").unique().to_pylist())
-        return sorted(found)
+            for found in batch.column("video_id").value_counts().to_pylist():
+                counts[found["values"]] += found["counts"]
+        due: list[str] = []
+        rows = 0
+        for video_id in sorted(counts if videos is None else counts.keys() & set(videos)):
+            if due and rows + counts[video_id] > _ROWS:
+                yield self._of(due, embeddings)
+                due, rows = [], 0
+            due.append(video_id)
+            rows += counts[video_id]
+        if due:
+            yield self._of(due, embeddings)
 
     def of(self, video_id: str, *, embeddings: bool = True) -> pa.Table:
-        """The rows of a video, by track. Without `embeddings` none are read, and all are null."""
-        mine = pc.field("video_id") == video_id
+        """The rows of one video."""
+        return self._of([video_id], embeddings)
+
+    def _of(self, videos: list[str], embeddings: bool) -> pa.Table:
+        """Of these videos, ascending, whose rows lie near each other."""
+        ids, video = pa.array(videos, pa.string()), pc.field("video_id")
+        mine = (video >= videos[0]) & (video <= videos[-1]) & video.isin(ids)
         rows = self._rows.also(mine).table(_COLUMNS).sort_by("frame_index")
-        return _of_video(video_id, rows, self._vectors.also(mine) if embeddings else None)
+        track = _places(rows, ids) * 2**32 + rows.column("track_id").to_numpy()
+        rows = rows.append_column("track", pa.array(track))
+        return _summed_up(rows, ids, self._vectors.also(mine) if embeddings else None)
 
 
-def _of_video(video_id: str, rows: pa.Table, vectors: View | None) -> pa.Table:
+def _summed_up(rows: pa.Table, videos: pa.Array, vectors: View | None) -> pa.Table:
+    """A row for each value of `track`, which tells the tracks of several videos apart."""
     tracked = rows.filter(pc.equal(rows.column("state"), "tracked"))
-    spans = tracked.group_by("track_id").aggregate(
+    spans = tracked.group_by("track").aggregate(
         [
             ("frame_index", "min"),
             ("frame_index", "max"),
@@ -113,28 +133,26 @@ def _of_video(video_id: str, rows: pa.Table, vectors: View | None) -> pa.Table:
             ("score", "mean"),
         ]
     )
-    spans = spans.sort_by("track_id")
-    ids = spans.column("track_id").to_numpy()
+    spans = spans.sort_by("track")
+    ids = spans.column("track").to_numpy()
     if not len(ids):
         return SUMMARY.empty_table()
-    named = tracked.group_by(["track_id", "class_id", "class_name"])
+    named = tracked.group_by(["track", "class_id", "class_name"])
     classes = named.aggregate([([], "count_all")])
-    order = [("track_id", "ascending"), ("count_all", "descending"), ("class_id", "ascending")]
+    order = [("track", "ascending"), ("count_all", "descending"), ("class_id", "ascending")]
     classes = classes.sort_by(order)
-    first = np.searchsorted(classes.column("track_id").to_numpy(), ids)
+    first = np.searchsorted(classes.column("track").to_numpy(), ids)
     classes = classes.take(pa.array(first))
     begin = _first_of_each(tracked, ("frame_index", "ascending"))
     best = _first_of_each(tracked, ("score", "descending"), ("frame_index", "ascending"))
     low, high = (spans.column(f"frame_index_{end}").to_numpy() for end in ("min", "max"))
     lost = rows.filter(pc.equal(rows.column("state"), "lost"))
-    lost = lost.filter(pc.is_in(lost.column("track_id"), spans.column("track_id")))
-    of_lost = np.searchsorted(ids, lost.column("track_id").to_numpy())
+    lost = lost.filter(pc.is_in(lost.column("track"), spans.column("track")))
+    of_lost = np.searchsorted(ids, lost.column("track").to_numpy())
     frame = lost.column("frame_index").to_numpy()
     inside = (frame > low[of_lost]) & (frame < high[of_lost])
     columns = {
-        "video_id": pa.repeat(pa.scalar(video_id), len(ids)),
-        "run_id": begin.column("run_id"),
-        "track_id": spans.column("track_id"),
+        **{name: begin.column(name) for name in ("video_id", "run_id", "track_id")},
         "class_id": classes.column("class_id"),
         "class_name": classes.column("class_name"),
         "first_frame": spans.column("frame_index_min"),
@@ -147,30 +165,36 @@ def _of_video(video_id: str, rows: pa.Table, vectors: View | None) -> pa.Table:
         "best_frame": best.column("frame_index"),
         "best_s": best.column("pts_s"),
         **{side: best.column(side) for side in SIDES},
-        "embedding": _means(vectors, tracked, ids),
+        "embedding": _means(tracked, ids, videos, vectors),
     }
     return pa.table([columns[name] for name in SUMMARY.names], schema=SUMMARY)
 
 
 def _first_of_each(rows: pa.Table, *order: tuple[str, str]) -> pa.Table:
     """The row of each track that is the first in an order, by track."""
-    rows = rows.sort_by([("track_id", "ascending"), *order])
-    _, first = np.unique(rows.column("track_id").to_numpy(), return_index=True)
+    rows = rows.sort_by([("track", "ascending"), *order])
+    _, first = np.unique(rows.column("track").to_numpy(), return_index=True)
     return rows.take(pa.array(first))
 
 
-def _means(vectors: View | None, tracked: pa.Table, ids: np.ndarray) -> pa.Array:
+def _places(rows: pa.Table | pa.RecordBatch, videos: pa.Array) -> np.ndarray:
+    """int64: where in `videos` the video of each row is."""
+    return pc.index_in(rows.column("video_id"), videos).cast(pa.int64()).to_numpy()
+
+
+def _means(tracked: pa.Table, ids: np.ndarray, videos: pa.Array, vectors: View | None) -> pa.Array:
     """Of the embeddings of each track's frames, read a few at a time."""
-    frames = tracked.column("frame_index").to_numpy()
-    of_row = np.searchsorted(ids, tracked.column("track_id").to_numpy())
+    frames = _places(tracked, videos) * _FRAMES + tracked.column("frame_index").to_numpy()
+    of_row = np.searchsorted(ids, tracked.column("track").to_numpy())
     order = np.argsort(frames, kind="stable")
     frames, of_row = frames[order], of_row[order]
     sums: np.ndarray | None = None
-    for batch in vectors.batches(["frame_index", "embedding"]) if vectors is not None else ():
+    columns = ["video_id", "frame_index", "embedding"]
+    for batch in vectors.batches(columns) if vectors is not None else ():
         if not batch.num_rows:
             continue
         matrix = batch.column("embedding").flatten().to_numpy().reshape(batch.num_rows, -1)
-        at = batch.column("frame_index").to_numpy()
+        at = _places(batch, videos) * _FRAMES + batch.column("frame_index").to_numpy()
         if sums is None:
             sums = np.zeros((len(ids), matrix.shape[1]))
         low, high = np.searchsorted(frames, at, "left"), np.searchsorted(frames, at, "right")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -23,6 +25,8 @@ from pipeline.results.hit_frames import pictures_of
 from pipeline.results.pixels import read_frames
 from pipeline.results.track_search import search_tracks
 from pipeline.runner import run
+from pipeline.tracks import summary
+from pipeline.tracks.summary import Summaries
 
 QUERY = np.random.default_rng(0).random(432).astype(np.float32)
 
@@ -53,6 +57,18 @@ def test_tracks_are_those_of_brute_force(tracked: Path) -> None:
     assert {(h.video_id, h.track_id) for h in found} == {one[1:] for one in every}
     assert [hit.rank for hit in found] == list(range(1, len(found) + 1))
     assert search_tracks(tracked / "out", vector=QUERY, k=4) == found[:4]
+
+
+def test_it_does_not_matter_which_videos_are_read_together(tracked: Path, monkeypatch) -> None:
+    found = search_tracks(tracked / "out", vector=QUERY, k=1000)
+    whole = Ledger(tracked / "out").track_summaries()
+    rows = list(Counter(Ledger(tracked / "out").tracks()["video_id"].to_pylist()).values())
+    for most, groups in ((10**6, 1), (rows[0] + rows[1], 2), (1, 3)):
+        monkeypatch.setattr(summary, "_ROWS", most)
+        each = list(Summaries(Ledger(tracked / "out")).each())
+        assert len(each) == groups
+        assert pa.concat_tables(each).equals(whole)
+        assert search_tracks(tracked / "out", vector=QUERY, k=1000) == found
 
 
 def test_a_hit_says_what_its_track_is(tracked: Path) -> None:

@@ -18,6 +18,7 @@ from tests.serve.clients import client_of
 from tests.serve.conftest import STRIDE, Corpus
 from tests.serve.screen import screen, wait_for
 from tests.serve.served import served
+from tests.tracks.made import boxes, detect, make_config, make_index, make_job, track
 
 LINE = 2
 
@@ -158,3 +159,25 @@ def test_without_tracks_there_is_no_list_and_no_switch(chromium, tmp_path):
         assert page.locator("[name=tracks]").is_hidden()
         page.keyboard.press("t")
         assert page.locator("#boxes").get_attribute("data-what") == "detections"
+
+
+def test_a_long_list_comes_in_parts(chromium, tmp_path):
+    """Of 120 tracks; the video itself is nowhere."""
+
+    def scene(frame, time_s):
+        corners = ((x, y) for x in range(0, 600, 50) for y in range(0, 450, 45))
+        return boxes(*((x, y, x + 20, y + 20, 0.9, 1) for x, y in corners))
+
+    job, index = make_job(tmp_path / "out", make_config()), make_index(8)
+    detect(job, index, scene)
+    track(job, index)
+    with served(job.output) as address, chromium_page(chromium) as page:
+        page.goto(f"{address}#/video/{index.video_id}")
+        page.wait_for_selector("#tracks button[data-track='100']")
+        items = page.locator("#tracks button[data-track]")
+        assert (items.count(), page.locator("#tracks h2 span").inner_text()) == (100, "120")
+        page.click("#tracks .more")
+        page.wait_for_selector("#tracks button[data-track='120']")
+        ids = [int(item.get_attribute("data-track")) for item in items.all()]
+        assert ids == list(range(1, 121))
+        assert page.locator("#tracks .more").is_hidden()
