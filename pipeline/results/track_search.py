@@ -123,8 +123,7 @@ def _best(
     vectors = rows.column("embedding").combine_chunks().flatten().to_numpy()
     # A product of matrices would differ in its last digits with the tracks that are read together.
     scores = np.einsum("ij,j->i", vectors.reshape(rows.num_rows, -1), query)
-    ids = rows.column("track_id").to_numpy()
-    best = np.lexsort((ids, -scores))[:k]
+    best = np.argsort(-scores, kind="stable")[:k]  # Rows are by video and track.
     there = rows.drop_columns(["embedding"]).take(pa.array(best)).to_pylist()
     for score, row in zip(scores[best].tolist(), there, strict=True):
         yield -score, row["video_id"], row["track_id"], row

@@ -91,18 +91,19 @@ class Summaries:
 
         Without `embeddings` none are read, and all are null.
         """
+        rows = self._rows if videos is None else self._rows.also(_among(sorted(videos)))
         counts: Counter[str] = Counter()
-        for batch in self._rows.batches(["video_id"]):
+        for batch in rows.batches(["video_id"]):
             for found in batch.column("video_id").value_counts().to_pylist():
                 counts[found["values"]] += found["counts"]
         due: list[str] = []
-        rows = 0
-        for video_id in sorted(counts if videos is None else counts.keys() & set(videos)):
-            if due and rows + counts[video_id] > _ROWS:
+        held = 0
+        for video_id in sorted(counts):
+            if due and held + counts[video_id] > _ROWS:
                 yield self._of(due, embeddings)
-                due, rows = [], 0
+                due, held = [], 0
             due.append(video_id)
-            rows += counts[video_id]
+            held += counts[video_id]
         if due:
             yield self._of(due, embeddings)
 
@@ -111,13 +112,20 @@ class Summaries:
         return self._of([video_id], embeddings)
 
     def _of(self, videos: list[str], embeddings: bool) -> pa.Table:
-        """Of these videos, ascending, whose rows lie near each other."""
-        ids, video = pa.array(videos, pa.string()), pc.field("video_id")
-        mine = (video >= videos[0]) & (video <= videos[-1]) & video.isin(ids)
+        """Of these videos, ascending."""
+        ids, mine = pa.array(videos, pa.string()), _among(videos)
         rows = self._rows.also(mine).table(_COLUMNS).sort_by("frame_index")
         track = _places(rows, ids) * 2**32 + rows.column("track_id").to_numpy()
         rows = rows.append_column("track", pa.array(track))
         return _summed_up(rows, ids, self._vectors.also(mine) if embeddings else None)
+
+
+def _among(videos: list[str]) -> pc.Expression:
+    """Rows of these videos, ascending; the range says which files and row groups to leave out."""
+    video, ids = pc.field("video_id"), pa.array(videos, pa.string())
+    if not videos:
+        return pc.scalar(False)
+    return (video >= videos[0]) & (video <= videos[-1]) & video.isin(ids)
 
 
 def _summed_up(rows: pa.Table, videos: pa.Array, vectors: View | None) -> pa.Table:

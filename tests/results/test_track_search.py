@@ -71,6 +71,14 @@ def test_it_does_not_matter_which_videos_are_read_together(tracked: Path, monkey
         assert search_tracks(tracked / "out", vector=QUERY, k=1000) == found
 
 
+def test_of_equal_tracks_the_first_video_comes_first(tracked: Path) -> None:
+    """All score 0 for a query of nothing that is in any frame."""
+    found = search_tracks(tracked / "out", vector=np.zeros(432, np.float32), k=1000)
+    assert {hit.score for hit in found} == {0.0}
+    assert [_key(hit) for hit in found] == sorted(_key(hit) for hit in found)
+    assert search_tracks(tracked / "out", vector=np.zeros(432, np.float32), k=9) == found[:9]
+
+
 def test_a_hit_says_what_its_track_is(tracked: Path) -> None:
     rows = Ledger(tracked / "out").tracks().to_pylist()
     for hit in search_tracks(tracked / "out", vector=QUERY, k=1000):
