@@ -21,9 +21,9 @@ from pipeline.summary import RunSummary, summarize
 
 if TYPE_CHECKING:
     from pipeline.engine.budget import Budget
+    from pipeline.engine.course import Course
     from pipeline.engine.job import Job
     from pipeline.engine.stats import RunStats
-    from pipeline.engine.tracker import Tracker
     from pipeline.ledger.leases import Lease
     from pipeline.priority import Priority
     from pipeline.progress import Progress
@@ -95,8 +95,8 @@ def run(
                 account.summary = summarize(job, stats, left_to=other)
             else:
                 terms = _Terms(inputs, limit, retry_failed, priority, budget)
-                tracker = _process(job, terms, stats, lease, address)
-                account.summary = summarize(job, stats, tracker.problems)
+                course = _process(job, terms, stats, lease, address)
+                account.summary = summarize(job, stats, course.problems)
     return account.summary
 
 
@@ -132,11 +132,9 @@ def _begin(job: Job, lease: Lease, overlap: str) -> str:
     return ""
 
 
-def _process(
-    job: Job, terms: _Terms, stats: RunStats, lease: Lease, address: str | None
-) -> Tracker:
+def _process(job: Job, terms: _Terms, stats: RunStats, lease: Lease, address: str | None) -> Course:
     from pipeline.analyzers.registry import cache_notes
-    from pipeline.engine.tracker import Tracker
+    from pipeline.engine.course import Course
     from pipeline.recording import make_current, recorded
     from pipeline.tracks.track_pass import track_videos
 
@@ -150,22 +148,22 @@ def _process(
     if retry and _take_back_quarantined(job, corpus, terms.limit, stats):
         corpus = open_corpus(job, terms.inputs, retry_failed=retry, priority=terms.priority)
     job = replace(job, books=corpus.books.versions)
-    tracker = Tracker(corpus, stats, terms.limit, lease, terms.budget)
-    first = tracker.first_due()
+    course = Course(corpus, stats, terms.limit, lease, terms.budget)
+    first = course.first_due()
     busy = first is not None or bool(corpus.untracked)
     with recorded(job, corpus, stats) if busy else nullcontext():
         if first is not None:
-            _work(job, tracker, first, address)
-        tracker.problems += track_videos(
+            _work(job, course, first, address)
+        course.problems += track_videos(
             job,
-            tracker.worked,
+            course.worked,
             corpus.untracked,
             terms.budget,
             stats,
             _spread(job, address),
             retry_failed=retry,
         )
-        tracker.count_left()
+        course.count_left()
     if not corpus.counts:
         raise UsageError(nothing_in(corpus))
     # While the lease is held: what is superseded may go once it is not.
@@ -173,21 +171,21 @@ def _process(
     left_out = corpus.discovery.note()
     if left_out:
         stats.note(left_out)
-    return tracker
+    return course
 
 
-def _work(job: Job, tracker: Tracker, first: Candidate, address: str | None) -> None:
+def _work(job: Job, course: Course, first: Candidate, address: str | None) -> None:
     if job.config.engine.name == "local":
         from pipeline.engine.local import run_local
 
-        run_local(job, tracker, first)
+        run_local(job, course, first)
     else:
         from pipeline.engine.tokens import prepare_token
 
         prepare_token(address)
         from pipeline.engine.ray import run_ray
 
-        run_ray(job, tracker, first, address)
+        run_ray(job, course, first, address)
 
 
 def _spread(job: Job, address: str | None) -> Spread:

@@ -19,8 +19,8 @@ from pipeline.errors import FrameledgerError, VideoError
 from pipeline.records import Parcel, ShardEnd, ShardTask, Source, VideoIndex
 
 if TYPE_CHECKING:
+    from pipeline.engine.course import Report
     from pipeline.engine.stats import Ack
-    from pipeline.engine.tracker import Report
 
 Loaded = TypeVar("Loaded")
 

@@ -6,8 +6,8 @@ that die. Files that are no videos may come by the thousand and say nothing of t
 
 from __future__ import annotations
 
+from pipeline.engine.course import Report
 from pipeline.engine.reasons import shape_of
-from pipeline.engine.tracker import Report
 from pipeline.errors import RunAborted
 
 

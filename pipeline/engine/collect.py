@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from pipeline.engine.course import Report
 from pipeline.engine.job import Job
 from pipeline.engine.stats import Ack
-from pipeline.engine.tracker import Report
 from pipeline.errors import VideoError
 from pipeline.ledger.commit import LedgerWriter
 from pipeline.records import Parcel, ShardEnd, ShardTask, VideoIndex

@@ -12,9 +12,9 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from pipeline.engine.course import Report
 from pipeline.engine.ray_errors import died, get, last_line, started
 from pipeline.engine.roster import id_of
-from pipeline.engine.tracker import Report
 from pipeline.errors import RunAborted
 from pipeline.records import ShardTask, VideoIndex
 

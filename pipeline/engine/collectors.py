@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from ray.exceptions import RayError
 
 from pipeline.engine.collector_link import CollectorLink
+from pipeline.engine.course import Report
 from pipeline.engine.lanes import Work
-from pipeline.engine.tracker import Report
 from pipeline.errors import RunAborted
 from pipeline.records import VideoIndex
 

@@ -17,6 +17,7 @@ from ray.exceptions import RayError
 from pipeline.engine.cause import Cause
 from pipeline.engine.collector_link import CollectorLink
 from pipeline.engine.collectors import Collectors
+from pipeline.engine.course import Course
 from pipeline.engine.fleet import Fleet
 from pipeline.engine.flow import Flow
 from pipeline.engine.handout import Handout
@@ -27,7 +28,6 @@ from pipeline.engine.metrics import RunMetrics
 from pipeline.engine.outbox import Bundle, Outbox, Result
 from pipeline.engine.recovery import Recovery
 from pipeline.engine.stats import Ack
-from pipeline.engine.tracker import Tracker
 from pipeline.engine.watchdog import Watchdog
 from pipeline.errors import RunAborted, VideoError
 from pipeline.resume import Candidate
@@ -54,10 +54,10 @@ class _Analyzing:
 
 @dataclass
 class Driver:
-    """State of one run; `work` returns when everything due has been reported to the tracker."""
+    """State of one run; `work` returns when everything due has been reported to its course."""
 
     job: Job
-    tracker: Tracker
+    course: Course
     collectors: Collectors
     fleet: Fleet
     metrics: RunMetrics
@@ -73,12 +73,12 @@ class Driver:
     def __post_init__(self) -> None:
         board, roster = self._board, self.fleet.roster
         self._roster = roster
-        self._recovery = Recovery(self.job, self.tracker, self.collectors, self.fleet, board)
+        self._recovery = Recovery(self.job, self.course, self.collectors, self.fleet, board)
         attempts = self.job.config.engine.attempts
-        self._intake = Intake(self.tracker, board, roster, self._recovery, attempts)
-        self._flow = Flow(board, self.fleet, self.tracker.stats)
+        self._intake = Intake(self.course, board, roster, self._recovery, attempts)
+        self._flow = Flow(board, self.fleet, self.course.stats)
         self._handout = Handout(
-            board, roster, self._flow, self.collectors, self._pending, self.tracker.budget
+            board, roster, self._flow, self.collectors, self._pending, self.course.budget
         )
         self._outbox = Outbox(self.collectors, self._pending)
         self._watchdog = Watchdog(self.job.config.engine, roster, self._can_draw)
@@ -88,9 +88,9 @@ class Driver:
         # What the collector cannot open ends the run before any video is touched, and so does a
         # model that cannot be loaded.
         self.collectors.await_ready()
-        self.fleet.await_enough(self.tracker.stats.say, self._watchdog.look)
+        self.fleet.await_enough(self.course.stats.say, self._watchdog.look)
         self._intake.take(first)
-        stats = self.tracker.stats
+        stats = self.course.stats
         stats.first_work_at = self._last_tick = time.perf_counter()
         stats.there(*self._roster.counts)
         board = self._board
@@ -102,9 +102,9 @@ class Driver:
             left = self._outbox.send()
             under_way = self._pending or self._recovery.undecided or left is not None
             if board.is_empty and not under_way:
-                if self.tracker.exhausted:
+                if self.course.exhausted:
                     break
-                if self.tracker.waiting:
+                if self.course.waiting:
                     self._wait_for_others()
                 continue  # What was taken in had nothing to do in it.
             self._wait(TICK_S if left is None else left)
@@ -115,9 +115,9 @@ class Driver:
         """Nothing to do until another run has ended, which may wait for this one as well."""
         self._recovery.release()
         self.collectors.flush()
-        if self.tracker.lease is not None:
-            self.tracker.lease.release()
-        time.sleep(self.tracker.POLL_S)
+        if self.course.lease is not None:
+            self.course.lease.release()
+        time.sleep(self.course.POLL_S)
         self._tick()
 
     def _tick(self) -> None:
@@ -142,8 +142,8 @@ class Driver:
         """Nodes come and go."""
         for member in self.fleet.look():
             self._recovery.departed(member)
-        self.fleet.hire(more=bool(self._board.ready) or not self.tracker.exhausted)
-        stats = self.tracker.stats
+        self.fleet.hire(more=bool(self._board.ready) or not self.course.exhausted)
+        stats = self.course.stats
         stats.there(*self._roster.counts)
         if not self._roster.enough:
             stats.say(self.fleet.waits_for())
@@ -153,7 +153,7 @@ class Driver:
 
     def close(self) -> None:
         """Commit what is whole, then let the actors go. Raises RunAborted where it cannot be."""
-        stats = self.tracker.stats
+        stats = self.course.stats
         stats.there(*self._roster.counts)
         self.metrics.push()
         for node, why in self._roster.given_up.items():
@@ -293,12 +293,12 @@ class Driver:
             return
         if ack.ended is not None:
             link.heard()
-        self.tracker.acknowledge(ack)
-        self.metrics.saw(ack, self.tracker.stats)
+        self.course.acknowledge(ack)
+        self.metrics.saw(ack, self.course.stats)
         if ack.ended is not None and not stream.failed:
             self._board.streams.remove(stream)
             # All its results are in: the worker has returned from it, or is about to.
             stream.done = True
             stream.lane.leave(stream)
             self._recovery.release()
-            self._recovery.record(self.tracker.shard_done(stream.work.task, ack.ended))
+            self._recovery.record(self.course.shard_done(stream.work.task, ack.ended))

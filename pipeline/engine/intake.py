@@ -1,14 +1,14 @@
-"""Takes candidates from the tracker, and puts what is to be done for them on the board."""
+"""Takes candidates from the course of the run, and puts what is due for them on the board."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
 
+from pipeline.engine.course import Course
 from pipeline.engine.lanes import Board, Work
 from pipeline.engine.recovery import Recovery
 from pipeline.engine.roster import Roster
-from pipeline.engine.tracker import Tracker
 from pipeline.records import Source, VideoIndex
 from pipeline.resume import Candidate
 
@@ -21,7 +21,7 @@ further than this, so that a corpus is not indexed whole before its first row la
 class Intake:
     """Fills the board as far as the workers will soon need it."""
 
-    tracker: Tracker
+    course: Course
     board: Board
     roster: Roster
     recovery: Recovery
@@ -32,11 +32,11 @@ class Intake:
         """Take candidates until enough shards are planned ahead, or none are left."""
         lanes = max(1, len(self.roster.lanes))
         while (
-            not self.tracker.exhausted
+            not self.course.exhausted
             and len(self.board.ready) < READY_SHARDS * lanes
             and len(self.board.to_index) < lanes
         ):
-            candidate = self.tracker.next_due()
+            candidate = self.course.next_due()
             if candidate is None:
                 return
             self.take(candidate)
@@ -44,9 +44,9 @@ class Intake:
     def take(self, candidate: Candidate) -> None:
         """One that is due: its index is read, unless it is known."""
         if candidate.failure is not None:
-            self.recovery.record(self.tracker.unreadable(candidate.source, candidate.failure))
+            self.recovery.record(self.course.unreadable(candidate.source, candidate.failure))
             return
-        index = self.tracker.known_index(candidate)
+        index = self.course.known_index(candidate)
         if index is None:
             self.board.to_index.append((candidate, 0))
         else:
@@ -54,19 +54,19 @@ class Intake:
 
     def begin(self, source: Source, index: VideoIndex) -> None:
         """Its index is there: plan its shards."""
-        if self.tracker.budget.is_up:
+        if self.course.budget.is_up:
             return  # It has come too late.
-        tasks, report = self.tracker.begin(source, index)
+        tasks, report = self.course.begin(source, index)
         self.recovery.record(report)
         self.board.ready.extend(Work.of(task, self.attempts) for task in tasks)
 
     def leave_rest(self) -> None:
         """Once the budget is up, keep only what was begun, and has to be tried again."""
-        if not self.tracker.budget.is_up:
+        if not self.course.budget.is_up:
             return
         board = self.board
         for work in board.ready:
             if not work.begun:
-                self.tracker.leave(work.task)
+                self.course.leave(work.task)
         board.ready = deque(work for work in board.ready if work.begun)
         board.to_index = deque(item for item in board.to_index if item[1] > 0)

@@ -12,33 +12,33 @@ from functools import partial
 from pipeline.engine.breaker import Breaker
 from pipeline.engine.cause import Cause, as_video_errors
 from pipeline.engine.collect import Collector
+from pipeline.engine.course import Course, Report
 from pipeline.engine.job import Job
 from pipeline.engine.lanes import Work
 from pipeline.engine.sizing import local_device
-from pipeline.engine.tracker import Report, Tracker
 from pipeline.engine.worker import FusedWorker
 from pipeline.errors import RunAborted, VideoError
 from pipeline.records import Failure, VideoIndex
 from pipeline.resume import Candidate
 
 
-def run_local(job: Job, tracker: Tracker, first: Candidate) -> None:
+def run_local(job: Job, course: Course, first: Candidate) -> None:
     """Work `first` and everything that is due after it."""
-    stats = tracker.stats
+    stats = course.stats
     stats.engine, stats.placement = "local", "fused"
     worker = FusedWorker(job, local_device(job.config), threads=_all_threads())
     worker.setup()
-    engine = _Local(job, tracker, worker)
+    engine = _Local(job, course, worker)
     stats.first_work_at = time.perf_counter()
     stats.there(1, 0)
     candidate: Candidate | None = first
     try:
-        while not tracker.exhausted:
+        while not course.exhausted:
             if candidate is not None:
                 engine.work(candidate)
             else:
                 engine.wait_for_others()
-            candidate = tracker.next_due()
+            candidate = course.next_due()
         engine.end()
     finally:
         # Also on Ctrl-C: whole shards are kept.
@@ -47,9 +47,9 @@ def run_local(job: Job, tracker: Tracker, first: Candidate) -> None:
 
 
 class _Local:
-    def __init__(self, job: Job, tracker: Tracker, worker: FusedWorker) -> None:
+    def __init__(self, job: Job, course: Course, worker: FusedWorker) -> None:
         self.collector = Collector(job)
-        self._tracker = tracker
+        self._course = course
         self._worker = worker
         self._attempts = job.config.engine.attempts
         self._frames = job.analyses[0].fingerprint
@@ -59,28 +59,28 @@ class _Local:
         """One video, from its index to its last shard."""
         source = candidate.source
         if candidate.failure is not None:
-            self._record(self._tracker.unreadable(source, candidate.failure))
+            self._record(self._course.unreadable(source, candidate.failure))
             return
-        index = self._tracker.known_index(candidate)
+        index = self._course.known_index(candidate)
         if index is None:
             index = self._index(candidate)
-        if index is not None and not self._tracker.budget.is_up:
-            tasks, report = self._tracker.begin(source, index)
+        if index is not None and not self._course.budget.is_up:
+            tasks, report = self._course.begin(source, index)
             self._record(report)
             for task in tasks:
-                if self._tracker.budget.is_up:
-                    self._tracker.leave(task)
+                if self._course.budget.is_up:
+                    self._course.leave(task)
                     continue
-                self._tracker.budget.begins(task.frame_count)
+                self._course.budget.begins(task.frame_count)
                 self._shard(Work.of(task, self._attempts))
 
     def wait_for_others(self) -> None:
         """Nothing to do until another run has ended, which may wait for this one as well."""
         self._release()
         self.collector.flush()
-        if self._tracker.lease is not None:
-            self._tracker.lease.release()
-        time.sleep(self._tracker.POLL_S)
+        if self._course.lease is not None:
+            self._course.lease.release()
+        time.sleep(self._course.POLL_S)
 
     def end(self) -> None:
         self._release()
@@ -105,7 +105,7 @@ class _Local:
                 stamp=source.stamp,
                 systemic=error.systemic,
             )
-            self._record(self._tracker.unreadable(source, failure))
+            self._record(self._course.unreadable(source, failure))
             return None
         self.collector.index(index)
         return index
@@ -122,10 +122,10 @@ class _Local:
                 while parcel := as_video_errors(take, "decode"):
                     ack = self.collector.add(parcel)
                     number += ack.clips
-                    self._tracker.acknowledge(ack)
+                    self._course.acknowledge(ack)
                     if ack.ended is not None:
                         self._release()
-                        self._record(self._tracker.shard_done(work.task, ack.ended))
+                        self._record(self._course.shard_done(work.task, ack.ended))
             except VideoError as error:
                 cause = Cause.of(error)
                 if cause.device_lost:
@@ -140,10 +140,10 @@ class _Local:
         """What to try after an attempt that failed at its clip `number`; None: nothing more."""
         retry = work.after(cause, number, self._frames)
         if retry is None:
-            failed = self._tracker.shard_failed(work.task, cause, max(1, work.trials.failed))
+            failed = self._course.shard_failed(work.task, cause, max(1, work.trials.failed))
             self._record(failed)
         else:
-            self._tracker.stats.retries += 1
+            self._course.stats.retries += 1
         return retry
 
 

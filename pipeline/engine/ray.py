@@ -24,6 +24,7 @@ from pipeline.engine import nodes
 from pipeline.engine.actors import CollectorActor
 from pipeline.engine.collector_link import CollectorLink
 from pipeline.engine.collectors import Collectors
+from pipeline.engine.course import Course
 from pipeline.engine.driver import Driver
 from pipeline.engine.fleet import FOREVER, Fleet
 from pipeline.engine.job import Job
@@ -31,12 +32,11 @@ from pipeline.engine.joining import join
 from pipeline.engine.metrics import RunMetrics
 from pipeline.engine.roster import Roster
 from pipeline.engine.sizing import STORE_HEADROOM_BYTES, Node, size
-from pipeline.engine.tracker import Tracker
 from pipeline.errors import ConfigError, RunAborted
 from pipeline.resume import Candidate
 
 
-def run_ray(job: Job, tracker: Tracker, first: Candidate, address: str | None = None) -> None:
+def run_ray(job: Job, course: Course, first: Candidate, address: str | None = None) -> None:
     """Work `first` and all that is due after it on a Ray cluster; on this machine where none is
     named.
 
@@ -47,11 +47,11 @@ def run_ray(job: Job, tracker: Tracker, first: Candidate, address: str | None = 
         if not grows:
             _check_room(job, there)
         sizing = size(job.config, there, weights_bytes(job.config), grows=grows)
-        tracker.stats.engine, tracker.stats.placement = "ray", sizing.placement
+        course.stats.engine, course.stats.placement = "ray", sizing.placement
         fleet = Fleet(job, sizing, Roster(needs_models=sizing.placement == "split"))
         fleet.look()
         fleet.hire()
-        driver = Driver(job, tracker, _collectors(job, fleet), fleet, RunMetrics(job.run_id))
+        driver = Driver(job, course, _collectors(job, fleet), fleet, RunMetrics(job.run_id))
         try:
             driver.work(first)
         except BaseException:

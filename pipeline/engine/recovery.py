@@ -16,12 +16,12 @@ from ray.exceptions import RayError
 from pipeline.engine.breaker import Breaker
 from pipeline.engine.collector_link import CollectorLink
 from pipeline.engine.collectors import Collectors
+from pipeline.engine.course import Course, Report
 from pipeline.engine.fleet import Fleet
 from pipeline.engine.job import Job
 from pipeline.engine.lanes import MOST_EXCUSED, Board, Indexing, Lane, Member, Models, Stream, Work
 from pipeline.engine.outbox import Result
 from pipeline.engine.ray_errors import Cause, died, explain, tells_of_lost_node
-from pipeline.engine.tracker import Report, Tracker
 from pipeline.records import Failure
 
 JUDGE_S = 60.0
@@ -53,7 +53,7 @@ class Recovery:
     """The driver's answers to errors."""
 
     job: Job
-    tracker: Tracker
+    course: Course
     collectors: Collectors
     fleet: Fleet
     board: Board
@@ -111,9 +111,9 @@ class Recovery:
                 attempts=strikes,
                 systemic=cause.systemic,
             )
-            self.record(self.tracker.unreadable(source, failure))
+            self.record(self.course.unreadable(source, failure))
         else:
-            self.tracker.stats.retries += 1
+            self.course.stats.retries += 1
             self.board.to_index.append((what.candidate, strikes))
 
     def shard_error(self, result: Result, error: RayError) -> None:
@@ -164,7 +164,7 @@ class Recovery:
         for stream in [*self.board.streams]:
             if self.collectors.of(stream.work.task.index.video_id) is link:
                 self._put_off(stream)
-        self.tracker.stats.note("the collector died and was replaced; nothing was lost")
+        self.course.stats.note("the collector died and was replaced; nothing was lost")
         link.revive(error)
 
     def departed(self, member: Member) -> None:
@@ -231,7 +231,7 @@ class Recovery:
         retry = work.after(cause, number, self.job.analyses[0].fingerprint)
         if retry is None:
             attempts = max(1, work.trials.failed)
-            self.record(self.tracker.shard_failed(work.task, cause, attempts))
+            self.record(self.course.shard_failed(work.task, cause, attempts))
         else:
             self._again(retry)
 
@@ -250,7 +250,7 @@ class Recovery:
             self._again(stream.work.put_off())
 
     def _again(self, work: Work) -> None:
-        self.tracker.stats.retries += 1
+        self.course.stats.retries += 1
         self.board.ready.append(work)
 
     def _end(self, stream: Stream) -> None:

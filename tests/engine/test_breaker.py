@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.engine.breaker import Breaker
-from pipeline.engine.tracker import Report
+from pipeline.engine.course import Report
 from pipeline.errors import RunAborted
 from pipeline.records import Failure
 

@@ -1,4 +1,4 @@
-"""The driver's books during a run: what is in work, what has ended, and how it ended.
+"""The course of a run, as its driver knows it: what is due, in work, ended, and how it ended.
 
 Plain Python, the same for both engines. Holds counts and ids, never rows or pixels.
 """
@@ -50,7 +50,7 @@ class _InWork:
     any_landed: bool = False
 
 
-class Tracker:
+class Course:
     """Streams what is due, and turns what engines report into outcomes to be recorded.
 
     An engine takes sources from `next_due()`, gives each an index (`known_index` or its own work),
