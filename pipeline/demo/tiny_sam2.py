@@ -10,10 +10,22 @@ HIDDEN = 128
 """Channels of the features: the smallest, since transformers takes memories of 64 channels only,
 and an object pointer is cut into memories."""
 MEMORY = 64
+_FREQUENCY = 0.3
 
 
-def build_sam2(side: int, memory_layers: int = 2, decoder_layers: int = 2) -> Any:
-    """An untrained `Sam2VideoModel` that sees pictures of `side` pixels squared."""
+def build_sam2(
+    side: int,
+    memory_layers: int = 2,
+    decoder_layers: int = 2,
+    memories: int = 7,
+    pointers: int = 16,
+) -> Any:
+    """An untrained `Sam2VideoModel` that sees pictures of `side` pixels squared.
+
+    Args:
+        memories: frames of memory, the prompted one among them.
+        pointers: frames of which the object's pointer is read, this one among them.
+    """
     from transformers import (
         Sam2HieraDetConfig,
         Sam2VideoConfig,
@@ -49,6 +61,9 @@ def build_sam2(side: int, memory_layers: int = 2, decoder_layers: int = 2) -> An
             "iou_head_hidden_dim": HIDDEN,
         },
         image_size=side,
+        initializer_range=0.04,
+        num_maskmem=memories,
+        max_object_pointers_in_encoder=pointers,
         memory_attention_hidden_size=HIDDEN,
         memory_attention_num_layers=memory_layers,
         memory_attention_feed_forward_hidden_size=2 * HIDDEN,
@@ -59,7 +74,12 @@ def build_sam2(side: int, memory_layers: int = 2, decoder_layers: int = 2) -> An
         memory_fuser_embed_dim=HIDDEN,
         memory_fuser_intermediate_dim=2 * HIDDEN,
     )
-    return Sam2VideoModel(config)
+    model = Sam2VideoModel(config)
+    # One random encoding of places, for the picture and for prompts, as in checkpoints; of lower
+    # frequencies than theirs, since there are few places.
+    shared = model.shared_image_embedding.positional_embedding.mul_(_FREQUENCY)
+    model.prompt_encoder.shared_embedding.positional_embedding.copy_(shared)
+    return model
 
 
 def save_sam2(model: Any, folder: Path) -> None:

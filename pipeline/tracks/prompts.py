@@ -30,6 +30,7 @@ from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError, model_
 
 from pipeline.config_base import FrozenModel
 from pipeline.errors import UsageError
+from pipeline.tracks.samurai import Box
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,6 +52,10 @@ class RleMask(FrozenModel):
         """uint8 (height, width), 1 where the object is. Raises ValueError for damaged counts."""
         from pycocotools import mask as coco
 
+        # pycocotools leaves what runs do not reach as it lies in memory.
+        if sum(run_lengths(self.counts)) != self.size[0] * self.size[1]:
+            raise ValueError(f"mask: the counts are damaged, or of another size than {self.size}")
+
         decoded: np.ndarray = coco.decode({"size": list(self.size), "counts": self.counts.encode()})
         return decoded
 
@@ -60,11 +65,22 @@ class Prompt:
     """Where an object is in one frame: by a box, points or a mask."""
 
     class_id: int
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
     points: tuple[Point, ...] = ()
     mask: np.ndarray | None = None
     """uint8 (height, width) of the displayed frame."""
     by_detector: bool = False
+
+    def around(self) -> Box:
+        """A box about the place."""
+        if self.box is not None:
+            return self.box
+        if self.mask is not None:
+            rows, columns = self.mask.nonzero()
+            top, left = float(rows.min()), float(columns.min())
+            return left, top, float(columns.max()) + 1, float(rows.max()) + 1
+        x, y, _ = next(point for point in self.points if point[2])
+        return x - 1, y - 1, x + 1, y + 1
 
     def mask_of(self, side: int) -> torch.Tensor:
         """The mask as a square of `side` pixels: float32 (1, 1, side, side), 0 and 1.
@@ -151,6 +167,26 @@ class PromptSet:
             if any(row.is_for(uri) for uri in uris):
                 found[row.frame] = (*found.get(row.frame, ()), prompt)
         return found
+
+
+def run_lengths(counts: str) -> list[int]:
+    """The runs of compressed counts, of 0 and 1 in turn.
+
+    Source: cocoapi, `rleFrString` of common/maskApi.c: five bits a character, least first, the
+    sixth says that more follow; from the third run on a difference to the one but last.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts:
+        bits = ord(character) - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return runs
 
 
 def load_prompts(path: str | Path) -> tuple[PromptRow, ...]:

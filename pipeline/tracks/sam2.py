@@ -191,7 +191,7 @@ class Sam2Tracker:
         it would be found without a track again and again.
         """
         follower = Follower(self._model, self._config, self._cache)
-        track = _Track(self._last_id + 1, prompt.class_id, follower, (0, 0, 0, 0), time_s)
+        track = _Track(self._last_id + 1, prompt.class_id, follower, prompt.around(), time_s)
         mask = self._look(track, picture, prompt)
         if prompt.by_detector and (
             mask is None or box_iou(mask.box, prompt.box) < self._config.match_iou

@@ -125,15 +125,18 @@ def _model_class() -> Any:
                 output = outputs["non_cond_frame_outputs"].get(frames[rank - 1])
                 if output is not None:
                     found.append((rank, output))
-            # The same for every frame, so that it need not be kept with each.
+            return [(rank, self._memory(output)) for rank, output in found]
+
+        def _memory(self, output: Any) -> Any:
+            # Where its tokens are is the same for every frame, so that it is not kept with each.
             if self._positions is None:
                 shape = (1, self.mem_dim, *self.backbone_feature_sizes[-1])
                 grid = self.memory_encoder.position_encoding(
                     torch.Size(shape), self.device, torch.float32
                 )
                 self._positions = grid.flatten(2).permute(2, 0, 1)
-            return [
-                (rank, {**output, "maskmem_pos_enc": self._positions}) for rank, output in found
-            ]
+            # It is kept in bfloat16, which the autocast of fp16 would not put beside other numbers.
+            features = output["maskmem_features"].to(self.device).float()
+            return {"maskmem_features": features, "maskmem_pos_enc": self._positions}
 
     return FollowingSam2
