@@ -19,6 +19,7 @@ from benchmarks.formats import formats
 from benchmarks.memory import memory
 from benchmarks.models import models
 from benchmarks.reading import reading
+from benchmarks.sam2_memory import sam2_memory
 from benchmarks.scaling import scaling
 from benchmarks.search import search
 from benchmarks.search_index import search_index
@@ -34,6 +35,7 @@ TABLES = {
     "scaling": scaling,
     "cache": caching,
     "tracking": tracking,
+    "sam2-memory": sam2_memory,
     "formats": formats,
     "search": search,
     "search-quality": quality,

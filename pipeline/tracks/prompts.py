@@ -71,6 +71,19 @@ class Prompt:
     """uint8 (height, width) of the displayed frame."""
     by_detector: bool = False
 
+    def check(self, size: tuple[int, int]) -> None:
+        """Raise UsageError where it cannot be of a picture of `size` (width, height)."""
+        width, height = size
+        if self.mask is not None and self.mask.shape != (height, width):
+            of = f"{self.mask.shape[1]}x{self.mask.shape[0]}"
+            raise UsageError(f"prompts: a mask of {of} in a picture of {width}x{height}")
+        x1, y1, x2, y2 = self.around()
+        if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
+            raise UsageError(
+                f"prompts: an object about {x1:g}, {y1:g} is outside of a picture of "
+                f"{width}x{height}"
+            )
+
     def around(self) -> Box:
         """A box about the place."""
         if self.box is not None:

@@ -125,14 +125,19 @@ class Sam2Tracker:
             pixels: uint8 (h, w, 3) RGB of the displayed frame. With another size than before,
                 tracks end and begin anew.
             boxes: what the detector found in it.
-            prompts: by hand, each of which begins a track.
+            prompts: by hand, each of which begins a track, beyond `most_objects` too.
+
+        Raises UsageError for a prompt that cannot be of this picture.
 
         Returns the tracks that are alive in it, by id. A lost one whose predicted box lies outside
         of the picture is alive, and is left out.
         """
+        size = pixels.shape[1], pixels.shape[0]
+        for prompt in prompts:
+            prompt.check(size)
         self.ended = []
         self._frame += 1
-        self._resize((pixels.shape[1], pixels.shape[0]))
+        self._resize(size)
         picture = Once(lambda: self._model.picture(pixels))
         masks = {track.number: self._look(track, picture) for track in self._tracks}
         self._end(time_s, masks)

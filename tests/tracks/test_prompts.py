@@ -81,6 +81,26 @@ def test_a_mask_in_the_models_square() -> None:
     assert torch.equal(same[0, 0], torch.eye(8))
 
 
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        (Prompt(0, mask=disc()), "a mask of 64x48 in a picture of 80x60"),
+        (
+            Prompt(0, box=(80, 10, 90, 20)),
+            "an object about 80, 10 is outside of a picture of",
+        ),
+        (Prompt(0, points=((3, 99, 1),)), "an object about 2, 98 is outside"),
+        (Prompt(0, box=(70, 50, 90, 80)), None),
+    ],
+)
+def test_a_prompt_has_to_be_of_its_picture(prompt: Prompt, message: str | None) -> None:
+    if message is None:
+        prompt.check((80, 60))
+        return
+    with pytest.raises(UsageError, match=message):
+        prompt.check((80, 60))
+
+
 def broken(**given: Any) -> dict[str, Any]:
     row = {**rows()[0], **given}
     return {key: value for key, value in row.items() if value is not None}

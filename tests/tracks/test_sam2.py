@@ -10,7 +10,7 @@ import pytest
 import torch
 from pycocotools import mask as coco
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, UsageError
 from pipeline.tracks.prompts import Prompt
 from pipeline.tracks.sam2 import Sam2Tracker, TrackEnd, TrackMask
 from pipeline.tracks.sam2_model import LoadedSam2
@@ -280,6 +280,15 @@ def test_prompts_by_hand(loaded: LoadedSam2) -> None:
         late = tracker.step(0.1, pixels(3), NOTHING, [Prompt(8, (10, 10, 20, 20))])
     # What a person says is there is a track, also where the model does not see it.
     assert (late[3].track_id, late[3].mask, late[3].box) == (4, None, (10, 10, 20, 20))
+
+
+def test_a_prompt_of_another_picture_changes_nothing(loaded: LoadedSam2) -> None:
+    tracker = new(loaded)
+    run(tracker, range(1), {0: boxes_of(OBJECTS[0])})
+    before = tracker.save().facts
+    with pytest.raises(UsageError, match="is outside of a picture of 128x80"):
+        tracker.step(0.1, pixels(1), NOTHING, [Prompt(0, (500, 10, 520, 30))])
+    assert tracker.save().facts == before
 
 
 def test_more_memory_than_the_model_has_is_a_mistake(loaded: LoadedSam2) -> None:
