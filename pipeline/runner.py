@@ -194,10 +194,11 @@ def _spread(job: Job, address: str | None) -> Spread:
         from pipeline.engine.track_actors import follow_on_ray
 
         return follow_on_ray(job, address)
-    from pipeline.engine.sizing import local_device
+    from pipeline.engine.sizing import all_threads, local_device
     from pipeline.tracks.track_pass import follow_here
 
-    return follow_here(job, local_device(job.config) if job.looks_again else "cpu")
+    device = local_device(job.config) if job.looks_again else "cpu"
+    return follow_here(job, device, all_threads())
 
 
 @contextmanager

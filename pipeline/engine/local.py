@@ -6,7 +6,6 @@ What hangs or kills a process does so to this one: only the Ray engine can repla
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from functools import partial
 
 from pipeline.engine.breaker import Breaker
@@ -15,7 +14,7 @@ from pipeline.engine.collect import Collector
 from pipeline.engine.course import Course, Report
 from pipeline.engine.job import Job
 from pipeline.engine.lanes import Work
-from pipeline.engine.sizing import local_device
+from pipeline.engine.sizing import all_threads, local_device
 from pipeline.engine.worker import FusedWorker
 from pipeline.errors import RunAborted, VideoError
 from pipeline.records import Failure, VideoIndex
@@ -26,7 +25,7 @@ def run_local(job: Job, course: Course, first: Candidate) -> None:
     """Work `first` and everything that is due after it."""
     stats = course.stats
     stats.engine, stats.placement = "local", "fused"
-    worker = FusedWorker(job, local_device(job.config), threads=_all_threads())
+    worker = FusedWorker(job, local_device(job.config), threads=all_threads())
     worker.setup()
     engine = _Local(job, course, worker)
     stats.first_work_at = time.perf_counter()
@@ -145,11 +144,3 @@ class _Local:
         else:
             self._course.stats.retries += 1
         return retry
-
-
-def _all_threads() -> int:
-    import os
-
-    with suppress(AttributeError):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -188,6 +190,13 @@ def local_device(config: Config) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def all_threads() -> int:
+    """Of torch, where this process has the machine: one for each CPU that it may use."""
+    with suppress(AttributeError):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def clip_bytes(width: int, height: int, length: int, step: int) -> int:

@@ -30,10 +30,7 @@ class TrackActor(_Starting[VideoFollower]):
     """Holds the model, and the state of the video that it follows."""
 
     def _load(self) -> VideoFollower:
-        import torch
-
-        torch.set_num_threads(self._threads)
-        return follower_of(self._job.config, self._device)
+        return follower_of(self._job.config, self._device, self._threads)
 
     def follow(
         self, opening: Opening | None, task: ShardTask, rows: ShardRows, is_last: bool

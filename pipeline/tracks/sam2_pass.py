@@ -31,7 +31,10 @@ _SIDES = ("x1", "y1", "x2", "y2")
 class Sam2Follower:
     """See `shards.VideoFollower`."""
 
-    def __init__(self, config: Sam2Config, decode: DecodeConfig, device: str) -> None:
+    def __init__(self, config: Sam2Config, decode: DecodeConfig, device: str, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
         self._config = config
         self._decode = decode
         self._model = load(checkpoint_of(config), device, config.precision)

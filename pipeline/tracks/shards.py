@@ -67,11 +67,12 @@ class VideoFollower(Protocol):
         ...
 
 
-def follower_of(config: Config, device: str) -> VideoFollower:
+def follower_of(config: Config, device: str, threads: int) -> VideoFollower:
     """What makes the tracks of a configuration, its model loaded.
 
     Args:
         device: "cpu" or "cuda", for models.
+        threads: of torch. On a CPU their number decides over the last bits of what it computes.
 
     Raises ConfigError where the model is damaged or does not fit the configuration.
     """
@@ -79,7 +80,7 @@ def follower_of(config: Config, device: str) -> VideoFollower:
     if config.tracker.backend == "sam2":
         from pipeline.tracks.sam2_pass import Sam2Follower
 
-        return Sam2Follower(config.tracker, config.decode, device)
+        return Sam2Follower(config.tracker, config.decode, device, threads)
     from pipeline.tracks.light_pass import LightFollower
 
     return LightFollower(config.tracker)

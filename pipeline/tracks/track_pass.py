@@ -95,8 +95,8 @@ def track_videos(
     return tracks.given_up
 
 
-def follow_here(job: Job, device: str) -> Spread:
-    """A spread over this process alone."""
+def follow_here(job: Job, device: str, threads: int = 1) -> Spread:
+    """A spread over this process alone: see `shards.follower_of`."""
 
     def spread(
         given: Iterator[VideoWork],
@@ -106,7 +106,7 @@ def follow_here(job: Job, device: str) -> Spread:
         follower = None
         for work in given:
             # Once there is something to do: a model takes its time.
-            follower = follower or follower_of(job.config, device)
+            follower = follower or follower_of(job.config, device, threads)
             while not work.is_done and not stop():
                 opening, task, is_last = work.next()
                 try:

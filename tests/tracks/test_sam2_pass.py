@@ -36,17 +36,6 @@ SIZE = (128, 80)
 SHARD_FRAMES = 10
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """All that a tiny model has a use for."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(autouse=True)
 def short_shards(monkeypatch):
     """Several shards in a video that is made in a moment."""

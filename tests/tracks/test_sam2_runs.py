@@ -13,27 +13,19 @@ from pipeline.config import Config
 from pipeline.config_file import parse_config
 from pipeline.demo.video import write_video
 from pipeline.demo.world import World
+from pipeline.engine.budget import Budget
+from pipeline.engine.stats import RunStats
 from pipeline.ledger.folder import folder_at
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.verify import verify
 from pipeline.preview import plan
-from pipeline.runner import run
+from pipeline.runner import make_job, run
 from pipeline.summary import RunSummary
+from pipeline.tracks.track_pass import follow_here, track_videos
 from tests.engine.test_faults import Killer
 from tests.tracks.sam2_made import random_sam2
 
 FRAMES = {"a.mp4": 16, "b.mp4": 12, "c.mp4": 8}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """All that a tiny model has a use for."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -108,14 +100,17 @@ def test_a_later_run_has_nothing_to_do(local, corpus, model):
     assert run(config(model), [str(corpus)], local, engine="local").did_nothing
 
 
-def test_ray_gives_the_tracks_of_the_local_engine(
-    ray_here, detected, local, corpus, model, tmp_path
-):
+def test_ray_gives_the_tracks_of_one_process(ray_here, detected, corpus, model, tmp_path):
+    """Two actors, each with one of the two CPUs."""
     chosen = config(model, analyzers=2)
     summary = tracked(detected, tmp_path / "out", chosen, corpus, "ray")
     assert (summary.exit_code, summary.tracked) == (0, 3)
-    assert rows(tmp_path / "out") == rows(local)
     assert_whole(tmp_path / "out")
+    job = make_job(chosen, str(shutil.copytree(detected, tmp_path / "alone")))
+    due = {bytes.fromhex(row["video_id"]) for row in Ledger(detected).videos().to_pylist()}
+    follow = follow_here(job, "cpu", threads=1)
+    assert track_videos(job, due, set(), Budget(), RunStats(), follow) == []
+    assert rows(tmp_path / "out") == rows(tmp_path / "alone")
 
 
 def test_a_process_that_dies_costs_no_row(ray_here, detected, local, corpus, model, tmp_path):
