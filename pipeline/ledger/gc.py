@@ -34,6 +34,7 @@ from pipeline.ledger.superseded import (
     drop_contents,
     find_superseded,
 )
+from pipeline.tracks.state_files import StateFiles
 
 GRACE_HOURS = 24
 """Far longer than a commit takes: a file that nothing has named for so long is nobody's."""
@@ -181,6 +182,9 @@ class _Gc:
                 note = f"analysis {analysis.name} {analysis.fingerprint} stays: a run has begun"
                 self._report.notes.append(note)
                 continue
+            if not self._dry:
+                # What a run left that was following videos when it died.
+                StateFiles(self._store.root, analysis.fingerprint).sweep(lambda _: True)
             what = f"analysis {analysis.name} {analysis.fingerprint}"
             self._report.dropped.append(Dropped(what, rows))
         if found.contents:

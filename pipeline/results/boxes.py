@@ -41,7 +41,7 @@ class BoxChoice:
     """Read the masks as well."""
     between: Between = "last"
     tracks: bool = False
-    """The boxes of tracks, where they are not lost, in place of all detections; without masks."""
+    """The boxes of tracks, where they are not lost, in place of all detections."""
 
     def filter(self) -> pc.Expression:
         """What a row of `detections`, or of `tracks`, has to be."""
@@ -51,9 +51,8 @@ class BoxChoice:
 
     @property
     def columns(self) -> list[str]:
-        if self.tracks:
-            return [*_COLUMNS, "track_id"]
-        return [*_COLUMNS, "mask"] if self.masks else list(_COLUMNS)
+        more = ["track_id"] if self.tracks else []
+        return [*_COLUMNS, *more, "mask"] if self.masks else [*_COLUMNS, *more]
 
     @property
     def table(self) -> str:

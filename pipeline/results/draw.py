@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Image = npt.NDArray[np.uint8]
 Row = Mapping[str, Any]
-"""A row of `detections`, of the mask column only where masks are drawn; or of `tracks`."""
+"""A row of `detections` or of `tracks`, of the mask column only where masks are drawn."""
 
 MASK_OPACITY = 0.45
 _CAPTION_COLOR: Color = (24, 24, 27)

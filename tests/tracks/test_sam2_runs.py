@@ -19,6 +19,7 @@ from pipeline.ledger.folder import folder_at
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.verify import verify
 from pipeline.preview import plan
+from pipeline.results.boxes import BoxChoice, Boxes
 from pipeline.runner import make_job, run
 from pipeline.summary import RunSummary
 from pipeline.tracks.track_pass import follow_here, track_videos
@@ -138,3 +139,13 @@ def test_a_damaged_model_is_one_line(corpus, model, tmp_path):
     assert str(broken) in said
     assert "the model cannot be loaded" in said
     assert "\n" not in said
+
+
+def test_masks_of_tracks_are_there_to_be_drawn(local):
+    ledger = Ledger(local)
+    video_id = ledger.video_id("a.mp4")
+    rows = Boxes(ledger, video_id, BoxChoice(tracks=True)).on(3)
+    assert rows
+    assert all(row["mask"]["size"] == [80, 128] and row["track_id"] > 0 for row in rows)
+    bare = Boxes(ledger, video_id, BoxChoice(tracks=True, masks=False)).on(3)
+    assert all("mask" not in row for row in bare)
