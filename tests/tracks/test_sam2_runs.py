@@ -141,9 +141,9 @@ def test_a_damaged_model_is_one_line(corpus, model, tmp_path):
     assert "\n" not in said
 
 
-def test_masks_of_tracks_are_there_to_be_drawn(local):
+def test_masks_of_tracks_are_there_to_be_drawn(local, corpus):
     ledger = Ledger(local)
-    video_id = ledger.video_id("a.mp4")
+    video_id = ledger.video_id(str(corpus / "a.mp4"))
     rows = Boxes(ledger, video_id, BoxChoice(tracks=True)).on(3)
     assert rows
     assert all(row["mask"]["size"] == [80, 128] and row["track_id"] > 0 for row in rows)
