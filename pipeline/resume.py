@@ -56,6 +56,8 @@ class Corpus:
     """Videos by state, counted as they are streamed."""
     untracked: set[bytes] = field(default_factory=set)
     """Ids of videos without other work whose detections have all landed, and tracks have not."""
+    tracks_failed: set[bytes] = field(default_factory=set)
+    """Of such videos those whose tracks were given up, where that is not to be tried again."""
     discovery: Discovery = field(init=False)
 
     def __post_init__(self) -> None:
@@ -153,7 +155,9 @@ class Corpus:
         if tracks is None or self.books.video_done(video_id, tracks.fingerprint):
             return
         if all(self.books.video_done(video_id, base) for base in bases_of(tracks)):
-            self.untracked.add(bytes.fromhex(video_id))
+            given_up = self.books.failed(video_id, tracks.fingerprint) and not self.retry_failed
+            which = self.tracks_failed if given_up else self.untracked
+            which.add(bytes.fromhex(video_id))
 
     def _unseen(self, failure: Failure, known: Known | None) -> Candidate:
         source = Source(failure.uri, "", 0)

@@ -164,6 +164,7 @@ def _process(job: Job, terms: _Terms, stats: RunStats, lease: Lease, address: st
             retry_failed=retry,
         )
         course.count_left()
+    stats.tracks_failed += len(corpus.tracks_failed)
     if not corpus.counts:
         raise UsageError(nothing_in(corpus))
     # While the lease is held: what is superseded may go once it is not.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
@@ -21,8 +22,8 @@ from pipeline.tracks.landed import ShardRows
 from pipeline.tracks.shards import Opening, ShardTracks, VideoFollower, follower_of
 from pipeline.tracks.video_work import Due, Followed, RowsOf, Spread, Stop, VideoWork
 
-LOOK_S = 2.0
-"""How often to look whether the budget is up while nothing comes."""
+LOOK_S = 1.0
+"""How often to look for what does not come."""
 
 
 @ray.remote
@@ -72,6 +73,10 @@ class _Pool:
         self._idle: list[Any] = []
         self._made = 0
         self._busy: dict[Any, tuple[VideoWork, Any, Due]] = {}
+        self._limit_s = None if engine.shard_timeout == "auto" else engine.shard_timeout
+        """What a shard takes hangs on how many objects are in it: there is no limit by itself."""
+        self._sent_at: dict[Any, float] = {}
+        self._stuck: set[Any] = set()
 
     def follow(self, given: Iterator[VideoWork], rows_of: RowsOf, stop: Stop) -> Iterator[Followed]:
         while True:
@@ -82,7 +87,8 @@ class _Pool:
                 self._send(work, self._actor(), rows_of)
             if not self._busy:
                 return
-            ready, _ = ray.wait(list(self._busy), num_returns=1, timeout=LOOK_S)
+            ready, late = ray.wait(list(self._busy), num_returns=1, timeout=LOOK_S)
+            self._replace_stuck(late)
             for ref in ready:
                 work, actor, due = self._busy.pop(ref)
                 followed = self._heard(ref, work, actor, due)
@@ -108,13 +114,27 @@ class _Pool:
         due = work.next()
         ref = actor.follow.remote(due.opening, due.task, rows_of(due.task), due.is_last)
         self._busy[ref] = work, actor, due
+        self._sent_at[ref] = time.monotonic()
+
+    def _replace_stuck(self, late: list[Any]) -> None:
+        for ref in late:
+            _, actor, _ = self._busy[ref]
+            spent_s = time.monotonic() - self._sent_at[ref]
+            if self._limit_s is not None and spent_s > self._limit_s and ref not in self._stuck:
+                self._stuck.add(ref)
+                ray.kill(actor, no_restart=False)
 
     def _heard(self, ref: Any, work: VideoWork, actor: Any, due: Due) -> Followed | None:
         """None where the shard is tried again."""
+        del self._sent_at[ref]
         try:
             tracks = ray.get(ref)
         except RayError as error:
             cause = explain(error, "analyze")
+            if ref in self._stuck:
+                self._stuck.discard(ref)
+                limit = f"{self._limit_s:g} s (engine.shard_timeout)"
+                cause = cause.said(f"stuck: no tracks of a shard for {limit}")
             if cause.device_lost:
                 ray.kill(actor, no_restart=False)
             return None if work.failed(cause) else Followed(work, due.task, cause)

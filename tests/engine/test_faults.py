@@ -19,7 +19,8 @@ from tests.videos import make
 
 
 class Killer:
-    """kill -9 of processes that decode or analyze, so many times, while a run goes on."""
+    """kill -9 (or another signal) of processes that decode or analyze, so many times, while a run
+    goes on."""
 
     TITLES = (
         "FusedActor.stream",
@@ -27,8 +28,10 @@ class Killer:
         "AnalyzerActor.analyze",
     )
 
-    def __init__(self, times: int, titles: tuple[str, ...] = TITLES) -> None:
-        self.times, self.titles, self.killed = times, titles, []
+    def __init__(
+        self, times: int, titles: tuple[str, ...] = TITLES, how: int = signal.SIGKILL
+    ) -> None:
+        self.times, self.titles, self.how, self.killed = times, titles, how, []
 
     def __enter__(self) -> Killer:
         # Those of the run before may take their time to end.
@@ -45,7 +48,7 @@ class Killer:
         while len(self.killed) < self.times and time.monotonic() < deadline:
             found = next((one for one in self._found() if one.pid not in self._others), None)
             if found is not None:
-                os.kill(found.pid, signal.SIGKILL)
+                os.kill(found.pid, self.how)
                 self.killed.append(found.pid)
                 time.sleep(0.5)
             time.sleep(0.005)

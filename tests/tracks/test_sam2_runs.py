@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -114,9 +115,11 @@ def test_ray_gives_the_tracks_of_one_process(ray_here, detected, corpus, model, 
     assert rows(tmp_path / "out") == rows(tmp_path / "alone")
 
 
-def test_a_process_that_dies_costs_no_row(ray_here, detected, local, corpus, model, tmp_path):
-    chosen = config(model, analyzers=1)
-    with Killer(1, titles=("TrackActor.follow",)) as killer:
+def test_a_process_that_is_stuck_is_replaced_and_costs_no_row(
+    ray_here, detected, local, corpus, model, tmp_path
+):
+    chosen = config(model, analyzers=1, shard_timeout=20)
+    with Killer(1, titles=("TrackActor.follow",), how=signal.SIGSTOP) as killer:
         summary = tracked(detected, tmp_path / "out", chosen, corpus, "ray")
     assert len(killer.killed) == 1
     assert (summary.exit_code, summary.tracked) == (0, 3)
