@@ -36,7 +36,7 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
-# Trains the demo world's two models anew (CPU, under 40 minutes).
+# Trains the demo world's models anew (CPU, about an hour).
 train: $(STAMP)
 	$(BIN)/python -m pipeline.demo.train
 

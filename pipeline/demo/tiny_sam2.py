@@ -68,6 +68,8 @@ def build_sam2(
         memory_attention_num_layers=memory_layers,
         memory_attention_feed_forward_hidden_size=2 * HIDDEN,
         memory_attention_rope_feat_sizes=[side // 16] * 2,
+        # Waves as long as the few places are wide; a checkpoint's 10,000 is for 64 of them.
+        rope_parameters={"rope_type": "axial", "rope_theta": 10.0},
         memory_encoder_hidden_size=HIDDEN,
         memory_encoder_output_channels=MEMORY,
         mask_downsampler_embed_dim=HIDDEN,

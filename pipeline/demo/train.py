@@ -1,7 +1,7 @@
 """Train the demo's models from nothing: `python -m pipeline.demo.train`.
 
-Both are trained on frames that the demo world renders, in well under an hour on two cores of a
-CPU, and then measured on encoded videos of worlds that no training frame came from. Beside the
+All are trained on frames that the demo world renders, in about an hour on two cores of a CPU, and
+then measured on videos of worlds that no training frame came from. Beside the
 package's own dependencies this needs scipy and Pillow, which transformers' loss of RT-DETR uses.
 """
 
@@ -16,12 +16,13 @@ from pipeline.demo.corpus import make_corpus
 from pipeline.demo.evaluate import MODELS, evaluate_detector, evaluate_search
 
 _EVALUATION_SEEDS = (0, 1)
+_MODELS = ("detector", "clip", "tracker")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Train and measure what the command line asks for."""
-    parser = argparse.ArgumentParser(description="Train the demo's detector and CLIP.")
-    parser.add_argument("--only", choices=("detector", "clip"), help="one of the two models")
+    parser = argparse.ArgumentParser(description="Train the demo's detector, CLIP and SAM 2.")
+    parser.add_argument("--only", choices=_MODELS, help="one of the models")
     parser.add_argument("--out", type=Path, default=MODELS, help="where the models are saved")
     parser.add_argument("--steps-scale", type=float, default=1.0, help="share of the steps")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of the training")
@@ -30,15 +31,25 @@ def main(arguments: list[str] | None = None) -> None:
     import torch
 
     torch.set_num_threads(asked.threads)
-    if asked.only != "clip":
+    wanted = (asked.only,) if asked.only else _MODELS
+    if "detector" in wanted:
         from pipeline.demo.train_detector import train_detector
 
         train_detector(asked.out / "detector", _log, steps_scale=asked.steps_scale)
-    if asked.only != "detector":
+    if "clip" in wanted:
         from pipeline.demo.train_clip import train_clip
 
         train_clip(asked.out / "clip", _log, steps_scale=asked.steps_scale)
-    measure(asked.out, asked.only)
+    if "tracker" in wanted:
+        from pipeline.demo.evaluate_tracker import measure_tracker
+        from pipeline.demo.train_tracker import train_tracker
+
+        # Many small operations, which a second thread makes no faster.
+        torch.set_num_threads(1)
+        train_tracker(asked.out / "tracker", _log, steps_scale=asked.steps_scale)
+        measure_tracker(asked.out / "tracker", _log)
+    if asked.only != "tracker":
+        measure(asked.out, asked.only)
 
 
 def measure(models: Path, only: str | None = None) -> None:

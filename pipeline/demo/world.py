@@ -159,14 +159,7 @@ class World:
 
     def objects_at(self, time_s: float) -> list[WorldObject]:
         """As `objects`, at any time in seconds."""
-        owner = np.zeros((self.scene_height, self.width), dtype=np.uint8)
-        whole: list[int] = []
-        for number, sprite in enumerate(self.sprites, start=1):
-            x, y, depth = _depth(sprite, time_s)
-            inside = depth > 0
-            whole.append(int(inside.sum()))
-            local, picture = _overlap(x, y, depth.shape, owner.shape)
-            owner[picture][inside[local]] = number
+        owner, whole = self._owners(time_s)
         seen = np.bincount(owner.ravel(), minlength=len(self.sprites) + 1)[1:]
         found = []
         for sprite, visible, total in zip(self.sprites, seen, whole, strict=True):
@@ -176,6 +169,23 @@ class World:
                 name = CLASSES[sprite.class_id]
                 found.append(WorldObject(sprite.object_id, sprite.class_id, name, box, share))
         return found
+
+    def owners_at(self, time_s: float) -> Image:
+        """What can be seen where: uint8 (height, width), 0 or one more than an object's id."""
+        strip = np.zeros((self.height - self.scene_height, self.width), dtype=np.uint8)
+        return np.concatenate([self._owners(time_s)[0], strip])
+
+    def _owners(self, time_s: float) -> tuple[Image, list[int]]:
+        """That of the scene, and the pixels of each object as if it were alone in a larger one."""
+        owner = np.zeros((self.scene_height, self.width), dtype=np.uint8)
+        whole: list[int] = []
+        for number, sprite in enumerate(self.sprites, start=1):
+            x, y, depth = _depth(sprite, time_s)
+            inside = depth > 0
+            whole.append(int(inside.sum()))
+            local, picture = _overlap(x, y, depth.shape, owner.shape)
+            owner[picture][inside[local]] = number
+        return owner, whole
 
     def render(self, frame_index: int) -> Image:
         """The displayed frame with its index: uint8 RGB (height, width, 3)."""
