@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.analyzers.models import load_pretrained, model_identity, model_type, resolve_model
 from pipeline.analyzers.precision import Precision
-from pipeline.analyzers.preprocess import Preprocessing
+from pipeline.analyzers.preprocess import Preprocessing, as_tensor
 from pipeline.config_trackers import Sam2Config
 from pipeline.errors import ConfigError
 
@@ -62,9 +62,7 @@ class LoadedSam2:
 
     def picture(self, pixels: np.ndarray) -> torch.Tensor:
         """uint8 (h, w, 3) RGB to float32 (3, side, side), squashed, on the device."""
-        import torch
-
-        rgb = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1)
+        rgb = as_tensor(pixels).to(self.device).permute(2, 0, 1)
         return self.preprocessing.apply(rgb[None], exact=True)[0]
 
     def feature_cache(self) -> Any:
