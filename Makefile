@@ -36,7 +36,7 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
-# Trains the demo world's models anew (CPU, about an hour).
+# Trains the demo world's two models anew (CPU, under 40 minutes).
 train: $(STAMP)
 	$(BIN)/python -m pipeline.demo.train
 

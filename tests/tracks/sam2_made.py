@@ -1,7 +1,7 @@
 """A tiny SAM 2 of random weights, and what its tests show it: no checkpoint, no detector.
 
 Every weight has noise, also those that begin as 0 or 1, so that none is without effect. The scores
-of its masks are near 0.556, and the gate of SAMURAI's memory is put among them, so that it has work.
+of its masks are near 0.556, and the gate of SAMURAI's memory is among them, so that it has work.
 """
 
 from __future__ import annotations
