@@ -204,6 +204,7 @@ class EngineConfig(FrozenModel):
     clip_timeout: SecondsOrAuto = "auto"
     """Seconds after which a clip that has not come is taken to be stuck: its process is replaced
     and the clip tried again. auto: by its pixels, see `engine.timing`."""
+    # Of tracks of pictures too, which have no limit by `auto`.
     shard_timeout: SecondsOrAuto = "auto"
     """The same for a whole shard, and below for reading the packets of a video."""
     index_timeout: SecondsOrAuto = "auto"

@@ -73,7 +73,7 @@ class Sam2Config(FrozenModel):
     """Of a detection and a track's box, from which on they are the same object."""
     duplicate_iou: Annotated[float, Field(gt=0, le=1)] = 0.7
     """A detection that overlaps a better one (of its class, where that is kept to) by more is taken
-    for the same object. 1: none is."""
+    for the same object, and so is a track whose mask overlaps that of an older one. 1: none is."""
     lost_seconds: PositiveFloat = 1.0
     """How long a track without a mask is looked for before it ends."""
     most_objects: PositiveInt = 16

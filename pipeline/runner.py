@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pipeline.ledger.leases import Lease
     from pipeline.priority import Priority
     from pipeline.progress import Progress
+    from pipeline.records import Failure
     from pipeline.resume import Candidate, Corpus
     from pipeline.tracks.video_work import Spread
 
@@ -136,7 +137,6 @@ def _process(job: Job, terms: _Terms, stats: RunStats, lease: Lease, address: st
     from pipeline.analyzers.registry import cache_notes
     from pipeline.engine.course import Course
     from pipeline.recording import make_current, recorded
-    from pipeline.tracks.track_pass import track_videos
 
     if job.config.decode.backend == "opencv":
         note = "decode.backend = opencv: frames are numbered as OpenCV delivers them, not exactly"
@@ -154,17 +154,10 @@ def _process(job: Job, terms: _Terms, stats: RunStats, lease: Lease, address: st
     with recorded(job, corpus, stats) if busy else nullcontext():
         if first is not None:
             _work(job, course, first, address)
-        course.problems += track_videos(
-            job,
-            course.worked,
-            corpus.untracked,
-            terms.budget,
-            stats,
-            _spread(job, address),
-            retry_failed=retry,
-        )
+        course.problems += _track(job, terms, course, lease, address)
         course.count_left()
-    stats.tracks_failed += len(corpus.tracks_failed)
+    known = corpus.tracks_failed - corpus.untracked - course.worked
+    stats.tracks_failed += len(known)
     if not corpus.counts:
         raise UsageError(nothing_in(corpus))
     # While the lease is held: what is superseded may go once it is not.
@@ -189,12 +182,37 @@ def _work(job: Job, course: Course, first: Candidate, address: str | None) -> No
         run_ray(job, course, first, address)
 
 
-def _spread(job: Job, address: str | None) -> Spread:
+def _track(
+    job: Job, terms: _Terms, course: Course, lease: Lease, address: str | None
+) -> list[Failure]:
+    """Tracks of what the run has ended, and of what lacks nothing else."""
+    from pipeline.tracks.track_pass import track_videos
+
+    stats, backlog = course.stats, course.corpus.untracked - course.worked
+    if job.tracks is None or not (course.worked or backlog):
+        return []
+    if job.looks_again:
+        # All is committed, and this takes its time: who waits for these videos goes on.
+        lease.release()
+        if terms.limit is not None:
+            kept = sorted(backlog)[: max(0, terms.limit - stats.videos_started)]
+            stats.left.videos += len(backlog) - len(kept)
+            backlog = set(kept)
+    spread = _spread(job, address, stats)
+    worked = course.worked
+    retry = terms.retry_failed
+    return track_videos(job, worked, backlog, terms.budget, stats, spread, lease, retry)
+
+
+def _spread(job: Job, address: str | None, stats: RunStats) -> Spread:
     """What follows videos for their tracks. Boxes alone cost less than to bring them anywhere."""
     if job.looks_again and job.config.engine.name == "ray":
+        from pipeline.engine.tokens import prepare_token
+
+        prepare_token(address)
         from pipeline.engine.track_actors import follow_on_ray
 
-        return follow_on_ray(job, address)
+        return follow_on_ray(job, address, stats.say)
     from pipeline.engine.sizing import all_threads, local_device
     from pipeline.tracks.track_pass import follow_here
 

@@ -27,7 +27,7 @@ class Cause:
         return cls(
             error.stage,
             error.reason,
-            final=error.stage in ("index", "decode") and not error.systemic,
+            final=error.stage in ("index", "decode", "prompts") and not error.systemic,
             # A model that raises for one video may do so for all.
             systemic=error.systemic or error.stage == "analyze",
             device_lost=isinstance(error, DeviceLost),

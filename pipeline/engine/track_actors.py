@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -14,9 +15,12 @@ from pipeline.engine import nodes
 from pipeline.engine.actors import _Starting
 from pipeline.engine.fleet import FOREVER
 from pipeline.engine.job import Job
+from pipeline.engine.placement import usable
 from pipeline.engine.ray import connected
-from pipeline.engine.ray_errors import explain
-from pipeline.engine.sizing import size
+from pipeline.engine.ray_errors import died, explain
+from pipeline.engine.roster import STARTS
+from pipeline.engine.sizing import Need, Node, size
+from pipeline.errors import ConfigError, RunAborted
 from pipeline.records import ShardTask
 from pipeline.tracks.landed import ShardRows
 from pipeline.tracks.shards import Opening, ShardTracks, VideoFollower, follower_of
@@ -24,6 +28,9 @@ from pipeline.tracks.video_work import Due, Followed, RowsOf, Spread, Stop, Vide
 
 LOOK_S = 1.0
 """How often to look for what does not come."""
+SAY_AFTER_S = 10.0
+
+Say = Callable[[str], None]
 
 
 @ray.remote
@@ -39,103 +46,179 @@ class TrackActor(_Starting[VideoFollower]):
         return self._there().follow(opening, task, rows, is_last)
 
 
-def follow_on_ray(job: Job, address: str | None) -> Spread:
-    """A spread over the GPUs of a Ray cluster, or its nodes where there are none."""
+def follow_on_ray(job: Job, address: str | None, say: Say) -> Spread:
+    """A spread over the GPUs of a Ray cluster, or its nodes where there are none.
+
+    Args:
+        say: is told what is waited for.
+    """
 
     def spread(given: Iterator[VideoWork], rows_of: RowsOf, stop: Stop) -> Iterator[Followed]:
         first = next(given, None)
         if first is None:
             return
         with connected(job, address):
-            yield from _Pool(job).follow(chain([first], given), rows_of, stop)
+            yield from _Pool(job, say).follow(chain([first], given), rows_of, stop)
 
     return spread
+
+
+def most_of(job: Job, there: list[Node], need: Need, grows: bool) -> int:
+    """How many actors there can be.
+
+    Args:
+        there: the nodes.
+        need: of one actor.
+        grows: nodes may join later.
+
+    Raises ConfigError where there is no room for any, and never will be.
+    """
+    engine = job.config.engine
+    fits = len(there)
+    if need.gpus:
+        fits = sum(int((node.gpus + 1e-9) / need.gpus) for node in there)
+        if grows:
+            fits = max(fits, engine.max_analyzers or engine.min_analyzers or 1)
+    if not fits:
+        raise ConfigError(
+            f"engine.device = cuda: no node has {need.gpus:g} GPUs to follow tracks with; set "
+            "engine.device: cpu or auto, or engine.gpus_per_analyzer"
+        )
+    # Without GPUs one process has all CPUs of a node, unless more are asked for.
+    if engine.analyzers != "auto":
+        return min(engine.analyzers, fits) if need.gpus else engine.analyzers
+    return fits
 
 
 class _Pool:
     """Actors, made as there are videos for them, up to what the cluster has."""
 
-    def __init__(self, job: Job) -> None:
-        there = nodes.look()
+    def __init__(self, job: Job, say: Say) -> None:
+        grows = nodes.may_grow()
+        found = nodes.look()
         engine = job.config.engine
         self._job = job
-        self._device = size(job.config, there).device
-        self._gpus = engine.gpus_per_analyzer if self._device == "cuda" else 0.0
-        if engine.analyzers != "auto":
-            self._most = engine.analyzers
-        elif self._gpus:
-            self._most = max(1, int(sum(node.gpus for node in there) / self._gpus))
-        else:
-            self._most = len(there)
-        # Without GPUs one process has all CPUs of a node, unless so many are asked for.
-        alike = -(-self._most // len(there))
-        self._threads = max(1, int(min(node.cpus for node in there)) // alike)
-        self._idle: list[Any] = []
-        self._made = 0
-        self._busy: dict[Any, tuple[VideoWork, Any, Due]] = {}
+        self._say = say
+        self._device = size(job.config, found, grows=grows).device
+        gpus = engine.gpus_per_analyzer if self._device == "cuda" else 0.0
+        self._need = Need("analyzer", cpus=0.0, gpus=gpus, nbytes=0, count=None)
+        there = usable(found, self._need, engine.head)
+        self._most = most_of(job, there, self._need, grows)
+        alike = -(-self._most // max(1, len(there)))
+        self._threads = max(1, int(min((n.cpus for n in there), default=1.0)) // alike)
         self._limit_s = None if engine.shard_timeout == "auto" else engine.shard_timeout
         """What a shard takes hangs on how many objects are in it: there is no limit by itself."""
-        self._sent_at: dict[Any, float] = {}
+        self._starting: dict[Any, tuple[Any, float, bool]] = {}
+        """Actors that wait for room or are brought back, since when; or (True) load the model."""
+        self._failed_starts = 0
+        self._made = 0
+        self._idle: list[Any] = []
+        self._busy: dict[Any, tuple[VideoWork, Any, Due, float]] = {}
         self._stuck: set[Any] = set()
+        self._again: deque[VideoWork] = deque()
+        """Videos whose process has died, to be gone on with wherever there is one."""
 
     def follow(self, given: Iterator[VideoWork], rows_of: RowsOf, stop: Stop) -> Iterator[Followed]:
+        """See `video_work.Spread`."""
+        work = next(given, None)
         while True:
-            while not stop() and (self._idle or self._made < self._most):
-                work = next(given, None)
-                if work is None:
-                    break
-                self._send(work, self._actor(), rows_of)
-            if not self._busy:
+            while work is not None and self._idle and not stop():
+                self._send(work, self._idle.pop(), rows_of)
+                work = self._again.popleft() if self._again else next(given, None)
+            if work is None and self._again:
+                work = self._again.popleft()
+            wanted = work is not None and not stop()
+            if not wanted and not self._busy:
+                for _ in given:
+                    pass  # Those that are left are counted as they are asked for.
                 return
-            ready, late = ray.wait(list(self._busy), num_returns=1, timeout=LOOK_S)
-            self._replace_stuck(late)
-            for ref in ready:
-                work, actor, due = self._busy.pop(ref)
-                followed = self._heard(ref, work, actor, due)
-                if followed is not None:
-                    yield followed
-                given_up = followed is not None and not isinstance(followed.came, ShardTracks)
-                if work.is_done or given_up or stop():
-                    self._idle.append(actor)
-                else:
-                    self._send(work, actor, rows_of)
+            if wanted and not self._starting and self._made < self._most:
+                self._start()
+            for ref in self._wait():
+                yield from self._heard(ref, rows_of, stop)
 
-    def _actor(self) -> Any:
-        if self._idle:
-            return self._idle.pop()
+    def _start(self) -> None:
         self._made += 1
         kind: Any = TrackActor
-        made = kind.options(
-            num_cpus=0, num_gpus=self._gpus, scheduling_strategy="SPREAD", **FOREVER
-        )
-        return made.remote(self._job, self._device, self._threads)
+        room = {"num_cpus": 0, "num_gpus": self._need.gpus, "scheduling_strategy": "SPREAD"}
+        actor = kind.options(**room, **FOREVER).remote(self._job, self._device, self._threads)
+        self._await(actor)
+
+    def _await(self, actor: Any) -> None:
+        """It is given work once it is there: Ray refuses calls to one that it brings back."""
+        self._starting[actor.process.remote()] = actor, time.monotonic(), False
+
+    def _wait(self) -> list[Any]:
+        """What has come of calls, after some time perhaps nothing."""
+        refs = [*self._busy, *self._starting]
+        ray.wait(refs, num_returns=1, timeout=LOOK_S)
+        ready, late = ray.wait(refs, num_returns=len(refs), timeout=0)
+        for ref in late:
+            if ref in self._busy:
+                self._replace_stuck(ref)
+            elif not self._busy:
+                _, since, loads = self._starting[ref]
+                what = "its model is loaded" if loads else "there is room on the cluster"
+                if time.monotonic() - since > SAY_AFTER_S:
+                    self._say(f"tracks: waiting until {what}")
+        return list(ready)
+
+    def _replace_stuck(self, ref: Any) -> None:
+        _, actor, _, since = self._busy[ref]
+        if self._limit_s is None or ref in self._stuck:
+            return
+        if time.monotonic() - since > self._limit_s:
+            self._stuck.add(ref)
+            ray.kill(actor, no_restart=False)
 
     def _send(self, work: VideoWork, actor: Any, rows_of: RowsOf) -> None:
         due = work.next()
         ref = actor.follow.remote(due.opening, due.task, rows_of(due.task), due.is_last)
-        self._busy[ref] = work, actor, due
-        self._sent_at[ref] = time.monotonic()
+        self._busy[ref] = work, actor, due, time.monotonic()
 
-    def _replace_stuck(self, late: list[Any]) -> None:
-        for ref in late:
-            _, actor, _ = self._busy[ref]
-            spent_s = time.monotonic() - self._sent_at[ref]
-            if self._limit_s is not None and spent_s > self._limit_s and ref not in self._stuck:
-                self._stuck.add(ref)
-                ray.kill(actor, no_restart=False)
-
-    def _heard(self, ref: Any, work: VideoWork, actor: Any, due: Due) -> Followed | None:
-        """None where the shard is tried again."""
-        del self._sent_at[ref]
+    def _heard(self, ref: Any, rows_of: RowsOf, stop: Stop) -> Iterator[Followed]:
+        if ref in self._starting:
+            self._started(ref)
+            return
+        work, actor, due, _ = self._busy.pop(ref)
+        was_stuck = ref in self._stuck
+        self._stuck.discard(ref)
         try:
             tracks = ray.get(ref)
         except RayError as error:
             cause = explain(error, "analyze")
-            if ref in self._stuck:
-                self._stuck.discard(ref)
+            if was_stuck:
                 limit = f"{self._limit_s:g} s (engine.shard_timeout)"
                 cause = cause.said(f"stuck: no tracks of a shard for {limit}")
             if cause.device_lost:
                 ray.kill(actor, no_restart=False)
-            return None if work.failed(cause) else Followed(work, due.task, cause)
-        return Followed(work, work.done(tracks), tracks)
+            if not work.failed(cause):
+                yield Followed(work, due.task, cause, rows_of(due.task))
+            if died(error) or cause.device_lost:
+                self._await(actor)
+                if not work.is_done:
+                    self._again.append(work)
+                return
+        else:
+            yield Followed(work, work.done(tracks), tracks, rows_of(due.task))
+        if work.is_done or stop():
+            self._idle.append(actor)
+        else:
+            self._send(work, actor, rows_of)
+
+    def _started(self, ref: Any) -> None:
+        actor, _, loads = self._starting.pop(ref)
+        try:
+            ray.get(ref)
+        except RayError as error:
+            cause = explain(error, "start")
+            self._failed_starts += 1
+            if self._failed_starts >= STARTS:
+                raise RunAborted(f"what follows tracks cannot start: {cause.reason}") from None
+            self._await(actor)
+            return
+        if loads:
+            self._failed_starts = 0
+            self._idle.append(actor)
+        else:
+            self._starting[actor.start.remote()] = actor, time.monotonic(), True

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config import Config
@@ -57,13 +57,25 @@ def _of_pictures(config: Config) -> dict[str, object]:
 
     assert isinstance(config.tracker, Sam2Config)
     prompts_of(config)
-    prompts = config.tracker.prompts
     return {
         **config.tracker.model_dump(exclude=_WITHOUT_EFFECT),
         **checkpoint_identity(checkpoint_of(config.tracker)),
-        "prompts": hashlib.sha256(Path(prompts).read_bytes()).hexdigest() if prompts else None,
+        "prompts": prompts_sum(config),
         "semantics": SEMANTICS,
     }
+
+
+def prompts_sum(config: Config) -> str | None:
+    """The sha256 of what the prompts by hand say, whatever the layout of their file; None without.
+
+    Raises UsageError as `prompts_of`.
+    """
+    from pipeline.tracks.prompts import load_prompts
+
+    if not isinstance(config.tracker, Sam2Config) or config.tracker.prompts is None:
+        return None
+    rows = [row.model_dump(mode="json") for row in load_prompts(config.tracker.prompts)]
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
 
 def prompts_of(config: Config) -> PromptSet:

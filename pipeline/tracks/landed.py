@@ -53,6 +53,7 @@ class LandedRows:
         store = Store(output)
         # All rows of `videos` are of no analysis.
         wanted = {"shards": tracks, "detections": detections, "frames": frames, "videos": ""}
+        wanted["tracks"] = tracks
         self._files = {
             table: (store.files(table, store.open(table)), fingerprint)
             for table, fingerprint in wanted.items()
@@ -91,6 +92,15 @@ class LandedRows:
         this = pc.field("shard_index") == shard_index
         found = self._rows("shards", ["state"], video_id, this).column("state")
         return found[0].as_py() if len(found) else None
+
+    def track_ids(self, task: ShardTask) -> list[tuple[int, int]]:
+        """(frame_index, track_id) of the tracks of one shard, in order."""
+        first, last = owned_range(task)
+        of_shard = (pc.field("frame_index") >= first) & (pc.field("frame_index") <= last)
+        columns = ["frame_index", "track_id"]
+        rows = self._rows("tracks", columns, task.index.video_id, of_shard)
+        rows = rows.sort_by([(name, "ascending") for name in columns])
+        return list(zip(*(rows.column(name).to_pylist() for name in columns), strict=True))
 
     def places(self, video_id: str) -> tuple[tuple[str, str], ...]:
         """(uri, stamp) of the files that have had the content."""

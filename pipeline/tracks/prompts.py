@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-Point = tuple[float, float, Annotated[int, Field(ge=0, le=1)]]
+Pixel = Annotated[float, Field(allow_inf_nan=False)]
+Point = tuple[Pixel, Pixel, Annotated[int, Field(ge=0, le=1)]]
 """x, y, and 1 where the object is there, 0 where it is not."""
 Side = Annotated[int, Field(ge=1, le=65536)]
 
@@ -118,7 +119,7 @@ class PromptRow(FrozenModel):
     video: str
     frame: NonNegativeInt
     class_name: str = Field(alias="class")
-    box: tuple[float, float, float, float] | None = None
+    box: tuple[Pixel, Pixel, Pixel, Pixel] | None = None
     points: tuple[Point, ...] = ()
     mask: RleMask | None = None
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.config import DecodeConfig
 from pipeline.config_trackers import Sam2Config
-from pipeline.errors import DeviceLost, VideoError
+from pipeline.errors import DeviceLost, UsageError, VideoError
 from pipeline.ledger.schema import MASK
 from pipeline.records import ShardTask
 from pipeline.results.pixels import decode_frames
@@ -62,6 +62,9 @@ class Sam2Follower:
                 for one in tracker.step(seconds, pixels, boxes, prompts):
                     found.append((frame, float(rows.pts_s[number]), one))
                     sizes.append((pixels.shape[0], pixels.shape[1]))
+        except UsageError as error:
+            # Of a prompt by hand, in this video.
+            raise VideoError("prompts", f"frame {frame}: {error}") from None
         except RuntimeError as error:
             raise _explained(error) from error
         state = self._state(tracker, is_last)

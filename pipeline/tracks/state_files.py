@@ -28,7 +28,12 @@ class StateFiles:
     def write(self, video_id: str, shard_index: int, tensors: bytes) -> str:
         """Keep the state behind a shard; its sha256 in hex. Raises OSError."""
         checksum = hashlib.sha256(tensors).hexdigest()
-        self._folder.write(self._name(video_id, shard_index, checksum), tensors)
+        name = self._name(video_id, shard_index, checksum)
+        try:
+            self._folder.write(name, tensors)
+        except FileNotFoundError:
+            # Whoever has seen the video done has removed the folder meanwhile.
+            self._folder.write(name, tensors)
         return checksum
 
     def read(self, video_id: str, shard_index: int, checksum: str) -> bytes | None:

@@ -28,10 +28,18 @@ class VideoWork:
         opening: the video behind the shards that have landed.
         tasks: all shards from there on.
         attempts: how often a shard is tried before the video is given up.
+        again: numbers of the shards among them that have landed: the state behind them is lost.
     """
 
-    def __init__(self, opening: Opening, tasks: Iterable[ShardTask], attempts: int) -> None:
+    def __init__(
+        self,
+        opening: Opening,
+        tasks: Iterable[ShardTask],
+        attempts: int,
+        again: frozenset[int] = frozenset(),
+    ) -> None:
         self.opening = opening
+        self.again = again
         self.strikes = 0
         self._tasks = deque(tasks)
         self._attempts = attempts
@@ -60,6 +68,10 @@ class VideoWork:
         self._is_open, self.strikes = True, 0
         return self._tasks.popleft()
 
+    def give_up(self) -> None:
+        """Nothing more of it is to be followed."""
+        self._tasks.clear()
+
     def failed(self, cause: Cause) -> bool:
         """It could not be followed. Whether it is to be tried again: anywhere, from the state
         behind the shard before."""
@@ -75,6 +87,8 @@ class Followed(NamedTuple):
     task: ShardTask
     came: ShardTracks | Cause
     """A cause: the video is given up, from this shard on."""
+    rows: ShardRows
+    """What the tracks were made of."""
 
 
 RowsOf = Callable[[ShardTask], ShardRows]
