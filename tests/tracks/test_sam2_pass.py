@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pycocotools import mask as coco
 
@@ -17,8 +18,9 @@ from pipeline.demo.world import World
 from pipeline.engine.budget import Budget
 from pipeline.engine.job import Job
 from pipeline.engine.stats import RunStats
-from pipeline.errors import ConfigError, UsageError
+from pipeline.errors import ConfigError, RunAborted, UsageError
 from pipeline.ledger.folder import folder_at
+from pipeline.ledger.leases import Lease
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.status import status
 from pipeline.ledger.verify import verify
@@ -338,3 +340,84 @@ def test_what_is_wrong_is_said_before_anything_is_done(
 
 def rows_of_tracks(output: Path) -> int:
     return Ledger(output).table("tracks").num_rows if output.exists() else 0
+
+
+def test_tracks_that_come_out_otherwise_are_not_mixed_with_those_that_landed(
+    tmp_path, model, video, monkeypatch
+):
+    """Their state is lost, and this machine does not compute to the bit what the other did."""
+    job = detected(tmp_path / "out", config(model), video)
+    with monkeypatch.context() as patch:
+        patch.setattr(Sam2Follower, "_state", _cut_at(2))
+        with pytest.raises(KeyboardInterrupt):
+            track(job, video.index)
+    shutil.rmtree(tmp_path / "out" / "_tracks")
+    before = rows(job)
+    follow = Sam2Follower.follow
+
+    def otherwise(self, *arguments):
+        made = follow(self, *arguments)
+        ids = pa.array([number + 1 for number in made.rows["track_id"].to_pylist()], pa.int32())
+        return replace(made, rows={**made.rows, "track_id": ids})
+
+    monkeypatch.setattr(Sam2Follower, "follow", otherwise)
+    stats = track(job, video.index)
+    assert (stats.tracks_failed, rows(job)) == (1, before)
+    (failure,) = Ledger(job.output).table("failures").to_pylist()
+    assert "made again here they come out otherwise" in failure["reason"]
+
+
+def test_a_video_that_another_run_follows_is_left_to_it(tmp_path, model, video):
+    job = detected(tmp_path / "out", config(model), video)
+    mine, other = (Lease(job.output, name) for name in ("mine", "other"))
+    assert other.take(f"{job.tracks.fingerprint} {video.index.video_id}")
+    due, stats = {bytes.fromhex(video.index.video_id)}, RunStats()
+    track_videos(job, due, set(), Budget(), stats, follow_here(job, "cpu"), mine)
+    assert (stats.tracked, stats.left.other_run, rows(job)) == (0, 1, [])
+    mine.close()
+    other.close()
+
+
+def test_a_reason_that_is_nobodys_own_stops_the_run_and_is_recorded_of_none(
+    tmp_path, model, monkeypatch
+):
+    """As where another process fills the GPU."""
+    videos = [make(tmp_path / f"{seed}.mp4", seed, 12) for seed in range(3)]
+    chosen = config(model).model_dump(exclude_unset=True) | {"engine": {"same_failures": 2}}
+    job = make_job(tmp_path / "out", parse_config(chosen, where="test"))
+    for made in videos:
+        detect(job, made.index, made.scene, source=made.source)
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("no kernel for this device")
+
+    monkeypatch.setattr(Sam2Follower, "_state", fails)
+    with pytest.raises(RunAborted, match="2 videos in a row failed for one reason"):
+        track(job, *(made.index for made in videos))
+    assert Ledger(job.output).table("failures").num_rows == 0
+
+
+def test_a_prompt_that_cannot_be_of_its_video_fails_that_video_alone(tmp_path, model, video):
+    prompts = tmp_path / "prompts.yaml"
+    prompts.write_text("- {video: a.mp4, frame: 3, class: red circle, box: [500, 500, 900, 600]}\n")
+    job = detected(tmp_path / "out", config(model, prompts=str(prompts)), video)
+    other = make(tmp_path / "b.mp4", 9, 12)
+    detect(job, other.index, other.scene, source=other.source)
+    stats = track(job, video.index, other.index)
+    assert (stats.tracked, stats.tracks_failed) == (1, 1)
+    (failure,) = Ledger(job.output).table("failures").to_pylist()
+    assert (failure["stage"], failure["attempts"]) == ("prompts", 1)
+    assert failure["reason"].startswith("frame 3: ")
+
+
+def test_prompts_that_change_while_the_run_goes_on_end_it(tmp_path, model, video):
+    prompts = tmp_path / "prompts.yaml"
+    prompts.write_text("- {video: a.mp4, frame: 3, class: red circle, box: [2, 2, 9, 6]}\n")
+    job = detected(tmp_path / "out", config(model, prompts=str(prompts)), video)
+    prompts.write_text("# a comment\n" + prompts.read_text())
+    same = make_job(tmp_path / "out", config(model, prompts=str(prompts)))
+    assert same.tracks.fingerprint == job.tracks.fingerprint
+    prompts.write_text(prompts.read_text().replace("[2, 2, ", "[1, 2, "))
+    with pytest.raises(RunAborted, match=r"tracker\.prompts has changed"):
+        track(job, video.index)
+    assert rows(job) == []

@@ -118,7 +118,7 @@ def test_ray_gives_the_tracks_of_one_process(ray_here, detected, corpus, model, 
 def test_a_process_that_is_stuck_is_replaced_and_costs_no_row(
     ray_here, detected, local, corpus, model, tmp_path
 ):
-    chosen = config(model, analyzers=1, shard_timeout=20)
+    chosen = config(model, analyzers=1, shard_timeout=10)
     with Killer(1, titles=("TrackActor.follow",), how=signal.SIGSTOP) as killer:
         summary = tracked(detected, tmp_path / "out", chosen, corpus, "ray")
     assert len(killer.killed) == 1
