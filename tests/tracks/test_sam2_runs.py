@@ -27,7 +27,7 @@ from pipeline.tracks.track_pass import follow_here, track_videos
 from tests.engine.test_faults import Killer
 from tests.tracks.sam2_made import random_sam2
 
-FRAMES = {"a.mp4": 16, "b.mp4": 12, "c.mp4": 8}
+FRAMES = {"a.mp4": 24, "b.mp4": 6, "c.mp4": 4}
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_ray_gives_the_tracks_of_one_process(ray_here, detected, corpus, model, 
 def test_a_process_that_is_stuck_is_replaced_and_costs_no_row(
     ray_here, detected, local, corpus, model, tmp_path
 ):
-    chosen = config(model, analyzers=1, shard_timeout=10)
+    chosen = config(model, analyzers=1, shard_timeout=8)
     with Killer(1, titles=("TrackActor.follow",), how=signal.SIGSTOP) as killer:
         summary = tracked(detected, tmp_path / "out", chosen, corpus, "ray")
     assert len(killer.killed) == 1
