@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.config_base import FrozenModel
 
@@ -102,6 +102,22 @@ class Sam2Config(FrozenModel):
     prompts: str | None = None
     """A file of prompts by hand, see `tracks.prompts`: objects that are followed besides those that
     the detector finds."""
+
+    parallel: bool = False
+    """Follow the shards of a video at once, each from its own detections, and join what they have
+    found where one ends and the next begins. Faster for a long video on several GPUs; an object
+    that is hidden at such a border is another one behind it."""
+    overlap_frames: PositiveInt = 8
+    """Sampled frames before its shard with which each begins then, to be joined by."""
+
+    @model_validator(mode="after")
+    def _prompts_go_on(self) -> Sam2Config:
+        if self.parallel and self.prompts is not None:
+            raise ValueError(
+                "parallel: true begins every shard from what the detector finds, so an object of "
+                "prompts would end with its shard; leave out one of parallel and prompts"
+            )
+        return self
 
 
 TrackerConfig = Annotated[

@@ -1,18 +1,21 @@
-"""Tracks of pictures on Ray: each actor follows one video at a time, different videos at once."""
+"""Tracks of pictures on Ray: each actor follows one video at a time, different videos at once.
+
+Where the shards of a video are followed apart from each other, so are they.
+"""
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray.exceptions import RayError
 
 from pipeline.engine import nodes
 from pipeline.engine.actors import _Starting
+from pipeline.engine.cause import Cause
 from pipeline.engine.fleet import FOREVER
 from pipeline.engine.job import Job
 from pipeline.engine.placement import usable
@@ -90,6 +93,16 @@ def most_of(job: Job, there: list[Node], need: Need, grows: bool) -> int:
     return fits
 
 
+class _Busy(NamedTuple):
+    """What an actor follows, since when."""
+
+    work: VideoWork
+    task: ShardTask
+    rows: ShardRows
+    actor: Any
+    since: float
+
+
 class _Pool:
     """Actors, made as there are videos for them, up to what the cluster has."""
 
@@ -113,21 +126,20 @@ class _Pool:
         self._failed_starts = 0
         self._made = 0
         self._idle: list[Any] = []
-        self._busy: dict[Any, tuple[VideoWork, Any, Due, float]] = {}
+        self._open: list[VideoWork] = []
+        """Videos under way."""
+        self._busy: dict[Any, _Busy] = {}
         self._stuck: set[Any] = set()
-        self._again: deque[VideoWork] = deque()
-        """Videos whose process has died, to be gone on with wherever there is one."""
 
     def follow(self, given: Iterator[VideoWork], rows_of: RowsOf, stop: Stop) -> Iterator[Followed]:
         """See `video_work.Spread`."""
-        work = next(given, None)
+        found = self._next(given)
         while True:
-            while work is not None and self._idle and not stop():
-                self._send(work, self._idle.pop(), rows_of)
-                work = self._again.popleft() if self._again else next(given, None)
-            if work is None and self._again:
-                work = self._again.popleft()
-            wanted = work is not None and not stop()
+            while found is not None and self._idle and not stop():
+                self._send(*found, self._idle.pop(), rows_of)
+                found = self._next(given)
+            found = found or self._next(given)
+            wanted = found is not None and not stop()
             if not wanted and not self._busy:
                 for _ in given:
                     pass  # Those that are left are counted as they are asked for.
@@ -135,7 +147,21 @@ class _Pool:
             if wanted and not self._starting and self._made < self._most:
                 self._start()
             for ref in self._wait():
-                yield from self._heard(ref, rows_of, stop)
+                yield from self._heard(ref, stop, rows_of)
+
+    def _next(self, given: Iterator[VideoWork]) -> tuple[VideoWork, Due] | None:
+        """What is to be followed next: of the videos under way, else of one more."""
+        self._open = [work for work in self._open if not work.is_done]
+        for work in chain(list(self._open), self._opened(given)):
+            due = work.next()
+            if due is not None:
+                return work, due
+        return None
+
+    def _opened(self, given: Iterator[VideoWork]) -> Iterator[VideoWork]:
+        for work in given:
+            self._open.append(work)
+            yield work
 
     def _start(self) -> None:
         self._made += 1
@@ -164,47 +190,47 @@ class _Pool:
         return list(ready)
 
     def _replace_stuck(self, ref: Any) -> None:
-        _, actor, _, since = self._busy[ref]
+        busy = self._busy[ref]
         if self._limit_s is None or ref in self._stuck:
             return
-        if time.monotonic() - since > self._limit_s:
+        if time.monotonic() - busy.since > self._limit_s:
             self._stuck.add(ref)
-            ray.kill(actor, no_restart=False)
+            ray.kill(busy.actor, no_restart=False)
 
-    def _send(self, work: VideoWork, actor: Any, rows_of: RowsOf) -> None:
-        due = work.next()
-        ref = actor.follow.remote(due.opening, due.task, rows_of(due.task), due.is_last)
-        self._busy[ref] = work, actor, due, time.monotonic()
+    def _send(self, work: VideoWork, due: Due, actor: Any, rows_of: RowsOf) -> None:
+        rows = rows_of(due.task)
+        ref = actor.follow.remote(due.opening, due.task, rows, due.is_last)
+        self._busy[ref] = _Busy(work, due.task, rows, actor, time.monotonic())
 
-    def _heard(self, ref: Any, rows_of: RowsOf, stop: Stop) -> Iterator[Followed]:
+    def _heard(self, ref: Any, stop: Stop, rows_of: RowsOf) -> Iterator[Followed]:
         if ref in self._starting:
             self._started(ref)
             return
-        work, actor, due, _ = self._busy.pop(ref)
+        work, task, rows, actor, _ = self._busy.pop(ref)
         was_stuck = ref in self._stuck
         self._stuck.discard(ref)
+        came: ShardTracks | Cause
+        is_there = True
         try:
-            tracks = ray.get(ref)
+            came = ray.get(ref)
         except RayError as error:
-            cause = explain(error, "analyze")
+            came = explain(error, "analyze")
             if was_stuck:
                 limit = f"{self._limit_s:g} s (engine.shard_timeout)"
-                cause = cause.said(f"stuck: no tracks of a shard for {limit}")
-            if cause.device_lost:
+                came = came.said(f"stuck: no tracks of a shard for {limit}")
+            if came.device_lost:
                 ray.kill(actor, no_restart=False)
-            if not work.failed(cause):
-                yield Followed(work, due.task, cause, rows_of(due.task))
-            if died(error) or cause.device_lost:
-                self._await(actor)
-                if not work.is_done:
-                    self._again.append(work)
-                return
-        else:
-            yield Followed(work, work.done(tracks), tracks, rows_of(due.task))
-        if work.is_done or stop():
+            is_there = not (died(error) or came.device_lost)
+        yield from work.came(task, came, rows)
+        if not is_there:
+            self._await(actor)
+            return
+        # The video's next shard first: its state is here.
+        due = None if stop() else work.next()
+        if due is None:
             self._idle.append(actor)
         else:
-            self._send(work, actor, rows_of)
+            self._send(work, due, actor, rows_of)
 
     def _started(self, ref: Any) -> None:
         actor, _, loads = self._starting.pop(ref)

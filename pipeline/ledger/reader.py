@@ -27,7 +27,7 @@ from pipeline.ledger.analyses import (
 from pipeline.ledger.books import latest_rows, superseded_in
 from pipeline.ledger.files import Files
 from pipeline.ledger.frame import Frame, FrameBatch
-from pipeline.ledger.hints import no_frame, no_video
+from pipeline.ledger.hints import no_frame
 from pipeline.ledger.history import open_store
 from pipeline.ledger.indexes import read_index
 from pipeline.ledger.keys import keys_of
@@ -35,6 +35,7 @@ from pipeline.ledger.scan import View, read_table
 from pipeline.ledger.schema import DATA_TABLES, TABLES
 from pipeline.ledger.snapshots import Snapshots
 from pipeline.ledger.store import Store
+from pipeline.ledger.video_names import VideoNames
 from pipeline.records import VideoIndex
 
 if TYPE_CHECKING:
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
 
 _BY_ANALYSIS = (*DATA_TABLES, "shards")
 _BY_CONTENT = (*_BY_ANALYSIS, "indexes")
-_NAMED = 10_000
-"""Uris whose video ids are kept in memory."""
 
 
 class Ledger:
@@ -75,8 +74,7 @@ class Ledger:
         self._store = open_store(self.output, as_of)
         self._snapshots = Snapshots(self._store)
         self._old: tuple[Files, list[str]] | None = None
-        self._named: tuple[Files, dict[str, str]] | None = None
-        """The video ids of uris that were asked for, as long as `videos` has these files."""
+        self._names = VideoNames(self.output, self._snapshots)
 
     # -- tables -----------------------------------------------------------------------
 
@@ -264,6 +262,13 @@ class Ledger:
 
         return summaries(self, where)
 
+    def track_joins(self, video: str | None = None, analysis: str | None = None) -> pa.Table:
+        """Where tracks of shards that were followed apart were taken for one: see
+        `tracks.recorded_joins`."""
+        from pipeline.tracks.recorded_joins import recorded_joins
+
+        return recorded_joins(self, video, analysis)
+
     # -- one video, one frame ---------------------------------------------------------
 
     def index(self, video: str) -> VideoIndex:
@@ -323,28 +328,4 @@ class Ledger:
     def video_id(self, video: str) -> str:
         """The content of a video, by uri (its newest) or video_id. Raises UsageError where there is
         none."""
-        videos = self._snapshots.files("videos")
-        if self._named is None or self._named[0] is not videos or len(self._named[1]) >= _NAMED:
-            self._named = videos, {}
-        named = self._named[1]
-        if video in named:
-            return named[video]
-        by_uri = videos.rows(uri=video)
-        if by_uri.num_rows:
-            latest = by_uri.sort_by("recorded_at").to_pylist()[-1]
-            if latest["video_id"] is None:
-                raise UsageError(
-                    f"{self.output}: video {video} could not be read: {latest['reason']}"
-                )
-            named[video] = latest["video_id"]
-            return named[video]
-        if videos.rows(video_id=video).num_rows or self._in_work(video):
-            return video
-        uris = read_table(self.dataset("videos"), ["uri"]).column("uri").unique()
-        raise UsageError(f"{self.output}: {no_video(video, uris)}")
-
-    def _in_work(self, video_id: str) -> bool:
-        """Whether shards of a video have landed that no row of `videos` names yet."""
-        wanted = pc.field("video_id") == video_id
-        few = self._snapshots.files("shards").having(video_id=video_id)
-        return read_table(few, ["shard_id"], wanted).num_rows > 0
+        return self._names.video_id(video)

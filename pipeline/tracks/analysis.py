@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _WITHOUT_EFFECT = {"model", "revision", "offload", "prompts"}
 """Keys of SAM 2 that name what is known by its content, or change no row."""
+_OF_PARALLEL = {"parallel", "overlap_frames"}
+"""Those that say nothing where shards are followed one after the other."""
 
 
 def tracks_of(config: Config, analyses: Sequence[Analysis]) -> Analysis | None:
@@ -55,11 +57,13 @@ def _of_pictures(config: Config) -> dict[str, object]:
     from pipeline.tracks.sam2 import SEMANTICS
     from pipeline.tracks.sam2_model import checkpoint_identity, checkpoint_of
 
-    assert isinstance(config.tracker, Sam2Config)
+    tracker = config.tracker
+    assert isinstance(tracker, Sam2Config)
     prompts_of(config)
+    without = _WITHOUT_EFFECT if tracker.parallel else _WITHOUT_EFFECT | _OF_PARALLEL
     return {
-        **config.tracker.model_dump(exclude=_WITHOUT_EFFECT),
-        **checkpoint_identity(checkpoint_of(config.tracker)),
+        **tracker.model_dump(exclude=without),
+        **checkpoint_identity(checkpoint_of(tracker)),
         "prompts": prompts_sum(config),
         "semantics": SEMANTICS,
     }

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.config_trackers import Sam2Config
 from pipeline.engine.job import Job
 from pipeline.errors import RunAborted
 from pipeline.records import NO_FILE, Analysis, ShardTask, VideoIndex
 from pipeline.sources.plan import plan_video, sampled_frames
 from pipeline.tracks.analysis import bases_of, prompts_of, prompts_sum
 from pipeline.tracks.landed import LandedRows, ShardRows
+from pipeline.tracks.parallel_work import ParallelWork
 from pipeline.tracks.shards import Opening, SavedState
 from pipeline.tracks.state import unpack
 from pipeline.tracks.state_files import StateFiles
@@ -83,8 +85,12 @@ class DueVideos:
                     yield work
 
     def rows_of(self, task: ShardTask) -> ShardRows:
-        """What has landed of a shard."""
-        return self._landed.shard(task)
+        """What has landed of a shard, and of the frames before that it is to begin with."""
+        tracker, before = self._job.config.tracker, None
+        if isinstance(tracker, Sam2Config) and tracker.parallel:
+            sampled = sampled_frames(task.index, self._job.grid.sampling)
+            before = int(sampled[max(0, task.shard.own_start - tracker.overlap_frames)])
+        return self._landed.shard(task, before)
 
     def places(self, video_id: str) -> tuple[tuple[str, str], ...]:
         """(uri, stamp) of the files that have had the content."""
@@ -126,7 +132,11 @@ class DueVideos:
         left = tasks[first:] if saved is not None else tasks
         again = frozenset(there) if saved is None else frozenset()
         attempts = self._job.config.engine.attempts
-        return VideoWork(self._opening(index, saved), left, attempts, again)
+        opening = self._opening(index, saved)
+        tracker = self._job.config.tracker
+        if isinstance(tracker, Sam2Config) and tracker.parallel:
+            return ParallelWork(tracker, opening, left, attempts, again)
+        return VideoWork(opening, left, attempts, again)
 
     def _opening(self, index: VideoIndex, saved: SavedState | None) -> Opening:
         if not self._job.looks_again:

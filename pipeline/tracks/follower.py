@@ -22,6 +22,7 @@ from pipeline.tracks.sam2_model import LoadedSam2
 from pipeline.tracks.samurai import Box, Motion, Seen, choose, remembered
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from pipeline.tracks.prompts import Prompt
@@ -222,6 +223,12 @@ class Follower:
             inputs = {"point_coords": places[None, None], "point_labels": labels[None, None]}
             session.add_point_inputs(0, frame, inputs)
         session.obj_with_new_inputs = [_OBJECT]
+
+    def pointer(self) -> np.ndarray:
+        """float32 (hidden,): what is kept of the object in the newest frame, to know it by."""
+        kept = self._others or self._prompted
+        pointer: torch.Tensor = kept[max(kept)][_POINTER]
+        return pointer.float().flatten().cpu().numpy()
 
     def save(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Facts as JSON has them, and tensors on the CPU: all that the frames to come read."""

@@ -21,7 +21,10 @@ _BOX = ["frame_index", "detection_index", *_SIDES, "score", "class_id", "class_n
 
 @dataclass(frozen=True)
 class ShardRows:
-    """The frames of a shard that were decoded, `n` of them, and their `m` boxes."""
+    """The frames of a shard that were decoded, `n` of them, and their `m` boxes.
+
+    The first `lead` of them are of the shard before, for one that is followed apart from it.
+    """
 
     frames: np.ndarray
     """int64 (n,): frame indices, ascending."""
@@ -39,6 +42,7 @@ class ShardRows:
     class_ids: np.ndarray
     """int64 (m,)"""
     class_names: dict[int, str]
+    lead: int = 0
 
 
 class LandedRows:
@@ -59,9 +63,10 @@ class LandedRows:
             for table, fingerprint in wanted.items()
         }
 
-    def shard(self, task: ShardTask) -> ShardRows:
-        """The frames and boxes of one shard."""
-        first, last = owned_range(task)
+    def shard(self, task: ShardTask, first: int | None = None) -> ShardRows:
+        """The frames and boxes of one shard, or from the frame index `first` before it on."""
+        own, last = owned_range(task)
+        first = own if first is None else first
         of_shard = (pc.field("frame_index") >= first) & (pc.field("frame_index") <= last)
         video_id = task.index.video_id
         frames = self._rows("frames", _FRAME, video_id, of_shard).sort_by("frame_index")
@@ -85,6 +90,7 @@ class LandedRows:
             scores=boxes.column("score").to_numpy().astype(np.float64),
             class_ids=boxes.column("class_id").to_numpy().astype(np.int64),
             class_names=dict(zip(ids, names, strict=True)),
+            lead=int(np.searchsorted(indices, own)),
         )
 
     def state(self, video_id: str, shard_index: int) -> str | None:

@@ -250,6 +250,11 @@ class Sam2Tracker:
             track.class_id = int(boxes.class_ids[at])
         return TrackMask(track.number, at, mask.box, track.class_id, mask.score, mask.rle["counts"])
 
+    def alive(self) -> list[tuple[int, int, np.ndarray]]:
+        """Of the tracks that go on: track_id, class_id and, float32 (hidden,), what the model keeps
+        of the object in the newest frame."""
+        return [(one.number, one.class_id, one.follower.pointer()) for one in self._tracks]
+
     def save(self) -> Saved:
         """All that the frames to come depend on."""
         tensors = {}

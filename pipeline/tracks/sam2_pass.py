@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from pipeline.ledger.schema import MASK
 from pipeline.records import ShardTask
 from pipeline.results.pixels import decode_frames
 from pipeline.sources.files import find_content
+from pipeline.tracks.edges import Edge, Edges, EdgeTrack
 from pipeline.tracks.landed import ShardRows
 from pipeline.tracks.light import Boxes
 from pipeline.tracks.motion import Clock, clock_of
@@ -49,27 +51,29 @@ class Sam2Follower:
         if tracker is None or self._opening.index.video_id != video:
             raise VideoError("analyze", "the process that followed the video was replaced")
         self._names |= rows.class_names
-        found: list[tuple[int, float, TrackMask]] = []
-        sizes: list[tuple[int, int]] = []
         # Whatever goes wrong, this process knows nothing of the video any more.
         self._tracker = None
+        looked = self._look(tracker, rows)
         try:
-            for number, (frame, pixels) in enumerate(self._pictures(rows)):
-                at = slice(rows.begins[number], rows.begins[number + 1])
-                boxes = Boxes(rows.xyxy[at], rows.scores[at], rows.class_ids[at])
-                prompts = self._opening.prompts.get(frame, ())
-                seconds = float(self._clock.seconds[frame])
-                for one in tracker.step(seconds, pixels, boxes, prompts):
-                    found.append((frame, float(rows.pts_s[number]), one))
-                    sizes.append((pixels.shape[0], pixels.shape[1]))
-        except UsageError as error:
-            # Of a prompt by hand, in this video.
-            raise VideoError("prompts", f"frame {frame}: {error}") from None
+            if self._config.parallel:
+                return self._apart(tracker, looked, rows)
+            found = list(chain.from_iterable(looked))
         except RuntimeError as error:
             raise _explained(error) from error
         state = self._state(tracker, is_last)
         self._tracker = None if is_last else tracker
-        return ShardTracks(_columns(found, sizes, self._names), state)
+        return ShardTracks(_columns(found, self._names), state)
+
+    def _apart(
+        self, tracker: Sam2Tracker, looked: Iterator[list[_Row]], rows: ShardRows
+    ) -> ShardTracks:
+        """The tracks of a shard that is followed apart from the others."""
+        frames, most = rows.frames.tolist(), self._config.overlap_frames
+        before = list(chain.from_iterable(islice(looked, rows.lead)))
+        head = _edge(tracker, before, frames[: rows.lead])
+        found = list(chain.from_iterable(looked))
+        tail = _edge(tracker, found, frames[rows.lead :][-most:])
+        return ShardTracks(_columns(found, self._names), SavedState({}), Edges(head, tail))
 
     def _open(self, opening: Opening) -> None:
         self._tracker = None
@@ -85,9 +89,22 @@ class Sam2Follower:
             self._names |= dict(facts["names"])
         self._tracker = Sam2Tracker(self._config, self._model, saved)
 
-    def _pictures(self, rows: ShardRows) -> Iterator[tuple[int, np.ndarray]]:
+    def _look(self, tracker: Sam2Tracker, rows: ShardRows) -> Iterator[list[_Row]]:
+        """What a tracker says of one frame after the other."""
         frames = rows.frames.tolist()
-        return decode_frames(self._source, self._opening.index, frames, self._decode)
+        pictures = decode_frames(self._source, self._opening.index, frames, self._decode)
+        for number, (frame, pixels) in enumerate(pictures):
+            at = slice(rows.begins[number], rows.begins[number + 1])
+            boxes = Boxes(rows.xyxy[at], rows.scores[at], rows.class_ids[at])
+            prompts = self._opening.prompts.get(frame, ())
+            seconds, pts_s = float(self._clock.seconds[frame]), float(rows.pts_s[number])
+            try:
+                tracks = tracker.step(seconds, pixels, boxes, prompts)
+            except UsageError as error:
+                # Of a prompt by hand, in this video.
+                raise VideoError("prompts", f"frame {frame}: {error}") from None
+            height, width, _ = pixels.shape
+            yield [_Row(frame, pts_s, [height, width], track) for track in tracks]
 
     def _state(self, tracker: Sam2Tracker, is_last: bool) -> SavedState:
         names = sorted(self._names.items())
@@ -99,22 +116,45 @@ class Sam2Follower:
         return SavedState({"tracker": saved.facts, "names": names}, save(saved.tensors))
 
 
-def _columns(
-    found: list[tuple[int, float, TrackMask]],
-    sizes: list[tuple[int, int]],
-    names: dict[int, str],
-) -> dict[str, pa.Array]:
-    """The columns of `tracks`, but for the ids that all rows share."""
-    tracks = [one for _, _, one in found]
-    sides = np.array([one.box for one in tracks], np.float64).reshape(-1, 4).astype(np.float32)
-    masks = [
-        None if one.mask is None else {"size": list(size), "counts": one.mask.decode()}
-        for one, size in zip(tracks, sizes, strict=True)
+class _Row(NamedTuple):
+    """A track in a frame."""
+
+    frame: int
+    pts_s: float
+    size: list[int]
+    """Height and width."""
+    track: TrackMask
+
+    @property
+    def rle(self) -> dict[str, Any] | None:
+        """As pycocotools has it."""
+        counts = self.track.mask
+        return None if counts is None else {"size": self.size, "counts": counts}
+
+
+def _edge(tracker: Sam2Tracker, found: list[_Row], frames: list[int]) -> Edge:
+    """What is known in these frames of the tracks that are alive behind them."""
+    masks: dict[int, dict[int, dict[str, Any]]] = {}
+    for row in found:
+        if row.rle is not None and frames[0] <= row.frame:
+            masks.setdefault(row.track.track_id, {})[row.frame] = row.rle
+    tracks = [
+        EdgeTrack(number, class_id, masks[number], pointer)
+        for number, class_id, pointer in tracker.alive()
+        if number in masks
     ]
+    return Edge(tuple(frames), tuple(tracks))
+
+
+def _columns(found: list[_Row], names: dict[int, str]) -> dict[str, pa.Array]:
+    """The columns of `tracks`, but for the ids that all rows share."""
+    tracks = [row.track for row in found]
+    sides = np.array([one.box for one in tracks], np.float64).reshape(-1, 4).astype(np.float32)
+    masks = [row.rle and {**row.rle, "counts": row.rle["counts"].decode()} for row in found]
     states = ["lost" if one.mask is None else "tracked" for one in tracks]
     return {
-        "frame_index": pa.array([frame for frame, _, _ in found], pa.int64()),
-        "pts_s": pa.array([seconds for _, seconds, _ in found], pa.float64()),
+        "frame_index": pa.array([row.frame for row in found], pa.int64()),
+        "pts_s": pa.array([row.pts_s for row in found], pa.float64()),
         "track_id": pa.array([one.track_id for one in tracks], pa.int32()),
         "detection_index": pa.array([one.detection for one in tracks], pa.int32()),
         **{side: pa.array(sides[:, at]) for at, side in enumerate(_SIDES)},

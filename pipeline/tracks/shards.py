@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 
 from pipeline.records import ShardTask, VideoIndex
+from pipeline.tracks.edges import Edges
 from pipeline.tracks.landed import ShardRows
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class ShardTracks:
     rows: dict[str, pa.Array]
     """The columns of `tracks`, but for the ids that all rows share."""
     state: SavedState
+    edges: Edges | None = None
+    """Of a shard that was followed apart from the others: its ids are its own."""
 
 
 class VideoFollower(Protocol):

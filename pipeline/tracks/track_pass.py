@@ -111,24 +111,21 @@ def follow_here(job: Job, device: str, threads: int = 1) -> Spread:
         for work in given:
             # Once there is something to do: a model takes its time.
             follower = follower or follower_of(job.config, device, threads)
-            while not work.is_done and not stop():
-                opening, task, is_last = work.next()
+            while not stop() and (due := work.next()):
+                opening, task, is_last = due
                 rows = rows_of(task)
+                came: ShardTracks | Cause
                 try:
                     follow = partial(follower.follow, opening, task, rows, is_last)
-                    tracks = as_video_errors(follow, "analyze")
+                    came = as_video_errors(follow, "analyze")
                 except DeviceLost as error:
                     raise RunAborted(
                         f"{error.reason}: the GPU cannot be used any more by this process; run "
                         "again, or with --engine ray, which replaces such processes"
                     ) from error
                 except VideoError as error:
-                    cause = Cause.of(error)
-                    if not work.failed(cause):
-                        yield Followed(work, task, cause, rows)
-                        break
-                    continue
-                yield Followed(work, work.done(tracks), tracks, rows)
+                    came = Cause.of(error)
+                yield from work.came(task, came, rows)
 
     return spread
 
@@ -176,7 +173,7 @@ class _TrackPass:
             self._give_up(work, task, came)
             return
         self._record(self._breaker.release())
-        self._note_sizes(task, rows.frames, rows.sizes)
+        self._note_sizes(task, rows.frames[rows.lead :], rows.sizes[rows.lead :])
         self._keep(work, task, came)
         if self._job.looks_again:
             self._budget.begins(task.frame_count)

@@ -41,9 +41,11 @@ class VideoWork:
         self.opening = opening
         self.again = again
         self.strikes = 0
+        """How often the shard that comes next has failed."""
         self._tasks = deque(tasks)
         self._attempts = attempts
         self._is_open = False
+        self._under_way = False
 
     @property
     def is_done(self) -> bool:
@@ -58,26 +60,36 @@ class VideoWork:
         """The shards whose tracks have not come."""
         return tuple(self._tasks)
 
-    def next(self) -> Due:
-        """The shard to be followed now. Once it is `done`, or has `failed`, ask again."""
+    def next(self) -> Due | None:
+        """A shard to be followed now; None where others have to come before. Each is given once,
+        and again after it has failed."""
+        if self._under_way or not self._tasks:
+            return None
+        self._under_way = True
         return Due(None if self._is_open else self.opening, self._tasks[0], len(self._tasks) == 1)
 
-    def done(self, tracks: ShardTracks) -> ShardTask:
-        """Its tracks have come."""
-        self.opening = replace(self.opening, saved=tracks.state)
+    def came(
+        self, task: ShardTask, came: ShardTracks | Cause, rows: ShardRows
+    ) -> Iterator[Followed]:
+        """What has become of a shard that was given; what is known by it, in the order of shards.
+
+        Nothing of one that failed and is to be tried again: anywhere, from the state behind the
+        shard before.
+        """
+        self._under_way = False
+        if isinstance(came, Cause):
+            self._is_open = False
+            self.strikes += 1
+            if came.final or self.strikes >= self._attempts:
+                yield Followed(self, task, came, rows)
+            return
+        self.opening = replace(self.opening, saved=came.state)
         self._is_open, self.strikes = True, 0
-        return self._tasks.popleft()
+        yield Followed(self, self._tasks.popleft(), came, rows)
 
     def give_up(self) -> None:
         """Nothing more of it is to be followed."""
         self._tasks.clear()
-
-    def failed(self, cause: Cause) -> bool:
-        """It could not be followed. Whether it is to be tried again: anywhere, from the state
-        behind the shard before."""
-        self._is_open = False
-        self.strikes += 1
-        return not cause.final and self.strikes < self._attempts
 
 
 class Followed(NamedTuple):
