@@ -205,19 +205,22 @@ def _track(
 
 
 def _spread(job: Job, address: str | None, stats: RunStats) -> Spread:
-    """What follows videos for their tracks. Boxes alone cost less than to bring them anywhere."""
-    if job.looks_again and job.config.engine.name == "ray":
-        from pipeline.engine.tokens import prepare_token
-
-        prepare_token(address)
-        from pipeline.engine.track_actors import follow_on_ray
-
-        return follow_on_ray(job, address, stats.say)
+    """What follows videos for their tracks."""
     from pipeline.engine.sizing import all_threads, local_device
-    from pipeline.tracks.track_pass import follow_here
+    from pipeline.tracks.spreads import BOXES_HERE_S, follow_here, here_first
 
-    device = local_device(job.config) if job.looks_again else "cpu"
-    return follow_here(job, device, all_threads())
+    if job.config.engine.name == "local":
+        device = local_device(job.config) if job.looks_again else "cpu"
+        return follow_here(job, device, all_threads())
+    from pipeline.engine.tokens import prepare_token
+
+    prepare_token(address)
+    from pipeline.engine.track_actors import follow_on_ray
+
+    on_ray = follow_on_ray(job, address, stats.say)
+    if job.looks_again:
+        return on_ray
+    return here_first(follow_here(job, "cpu", all_threads()), on_ray, BOXES_HERE_S)
 
 
 @contextmanager

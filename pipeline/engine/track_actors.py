@@ -1,4 +1,4 @@
-"""Tracks of pictures on Ray: each actor follows one video at a time, different videos at once.
+"""Tracks on Ray: each actor follows one video at a time, different videos at once.
 
 Where the shards of a video are followed apart from each other, so are they.
 """
@@ -18,12 +18,11 @@ from pipeline.engine.actors import _Starting
 from pipeline.engine.cause import Cause
 from pipeline.engine.fleet import FOREVER
 from pipeline.engine.job import Job
-from pipeline.engine.placement import usable
 from pipeline.engine.ray import connected
 from pipeline.engine.ray_errors import died, explain
 from pipeline.engine.roster import STARTS
-from pipeline.engine.sizing import Need, Node, size
-from pipeline.errors import ConfigError, RunAborted
+from pipeline.engine.track_sizing import track_sizing
+from pipeline.errors import RunAborted
 from pipeline.records import ShardTask
 from pipeline.tracks.landed import ShardRows
 from pipeline.tracks.shards import Opening, ShardTracks, VideoFollower, follower_of
@@ -50,7 +49,8 @@ class TrackActor(_Starting[VideoFollower]):
 
 
 def follow_on_ray(job: Job, address: str | None, say: Say) -> Spread:
-    """A spread over the GPUs of a Ray cluster, or its nodes where there are none.
+    """A spread over a Ray cluster: for pictures its GPUs, or its nodes where there are none; for
+    boxes its CPUs.
 
     Args:
         say: is told what is waited for.
@@ -64,33 +64,6 @@ def follow_on_ray(job: Job, address: str | None, say: Say) -> Spread:
             yield from _Pool(job, say).follow(chain([first], given), rows_of, stop)
 
     return spread
-
-
-def most_of(job: Job, there: list[Node], need: Need, grows: bool) -> int:
-    """How many actors there can be.
-
-    Args:
-        there: the nodes.
-        need: of one actor.
-        grows: nodes may join later.
-
-    Raises ConfigError where there is no room for any, and never will be.
-    """
-    engine = job.config.engine
-    fits = len(there)
-    if need.gpus:
-        fits = sum(int((node.gpus + 1e-9) / need.gpus) for node in there)
-        if grows:
-            fits = max(fits, engine.max_analyzers or engine.min_analyzers or 1)
-    if not fits:
-        raise ConfigError(
-            f"engine.device = cuda: no node has {need.gpus:g} GPUs to follow tracks with; set "
-            "engine.device: cpu or auto, or engine.gpus_per_analyzer"
-        )
-    # Without GPUs one process has all CPUs of a node, unless more are asked for.
-    if engine.analyzers != "auto":
-        return min(engine.analyzers, fits) if need.gpus else engine.analyzers
-    return fits
 
 
 class _Busy(NamedTuple):
@@ -107,18 +80,10 @@ class _Pool:
     """Actors, made as there are videos for them, up to what the cluster has."""
 
     def __init__(self, job: Job, say: Say) -> None:
-        grows = nodes.may_grow()
-        found = nodes.look()
-        engine = job.config.engine
         self._job = job
         self._say = say
-        self._device = size(job.config, found, grows=grows).device
-        gpus = engine.gpus_per_analyzer if self._device == "cuda" else 0.0
-        self._need = Need("analyzer", cpus=0.0, gpus=gpus, nbytes=0, count=None)
-        there = usable(found, self._need, engine.head)
-        self._most = most_of(job, there, self._need, grows)
-        alike = -(-self._most // max(1, len(there)))
-        self._threads = max(1, int(min((n.cpus for n in there), default=1.0)) // alike)
+        self._sizing = track_sizing(job, nodes.look(), nodes.may_grow())
+        engine = job.config.engine
         self._limit_s = None if engine.shard_timeout == "auto" else engine.shard_timeout
         """What a shard takes hangs on how many objects are in it: there is no limit by itself."""
         self._starting: dict[Any, tuple[Any, float, bool]] = {}
@@ -144,7 +109,8 @@ class _Pool:
                 for _ in given:
                     pass  # Those that are left are counted as they are asked for.
                 return
-            if wanted and not self._starting and self._made < self._most:
+            there = self._made - len(self._starting)
+            if wanted and self._made < self._sizing.most and len(self._starting) < max(1, there):
                 self._start()
             for ref in self._wait():
                 yield from self._heard(ref, stop, rows_of)
@@ -166,9 +132,9 @@ class _Pool:
     def _start(self) -> None:
         self._made += 1
         kind: Any = TrackActor
-        room = {"num_cpus": 0, "num_gpus": self._need.gpus, "scheduling_strategy": "SPREAD"}
-        actor = kind.options(**room, **FOREVER).remote(self._job, self._device, self._threads)
-        self._await(actor)
+        size = self._sizing
+        room = {"num_cpus": size.cpus, "num_gpus": size.gpus, "scheduling_strategy": "SPREAD"}
+        self._await(kind.options(**room, **FOREVER).remote(self._job, size.device, size.threads))
 
     def _await(self, actor: Any) -> None:
         """It is given work once it is there: Ray refuses calls to one that it brings back."""

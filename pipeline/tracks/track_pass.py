@@ -16,22 +16,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Set
 from contextlib import closing
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.engine.breaker import Breaker
-from pipeline.engine.cause import Cause, as_video_errors
+from pipeline.engine.cause import Cause
 from pipeline.engine.course import Report
 from pipeline.engine.job import Job
-from pipeline.errors import DeviceLost, RunAborted, VideoError
+from pipeline.errors import RunAborted
 from pipeline.ledger.remap import with_ids
 from pipeline.records import Analysis, Failure, ShardTask
 from pipeline.tracks.due_videos import DueVideos
-from pipeline.tracks.shards import ShardTracks, follower_of
+from pipeline.tracks.shards import ShardTracks
 from pipeline.tracks.state import pack
-from pipeline.tracks.video_work import Followed, RowsOf, Spread, Stop, VideoWork
+from pipeline.tracks.video_work import Followed, Spread, VideoWork
 
 if TYPE_CHECKING:
     from pipeline.engine.budget import Budget
@@ -101,33 +100,6 @@ def track_videos(
     stats.track_s += time.perf_counter() - started
     stats.say("")
     return tracks.given_up
-
-
-def follow_here(job: Job, device: str, threads: int = 1) -> Spread:
-    """A spread over this process alone: see `shards.follower_of`."""
-
-    def spread(given: Iterator[VideoWork], rows_of: RowsOf, stop: Stop) -> Iterator[Followed]:
-        follower = None
-        for work in given:
-            # Once there is something to do: a model takes its time.
-            follower = follower or follower_of(job.config, device, threads)
-            while not stop() and (due := work.next()):
-                opening, task, is_last = due
-                rows = rows_of(task)
-                came: ShardTracks | Cause
-                try:
-                    follow = partial(follower.follow, opening, task, rows, is_last)
-                    came = as_video_errors(follow, "analyze")
-                except DeviceLost as error:
-                    raise RunAborted(
-                        f"{error.reason}: the GPU cannot be used any more by this process; run "
-                        "again, or with --engine ray, which replaces such processes"
-                    ) from error
-                except VideoError as error:
-                    came = Cause.of(error)
-                yield from work.came(task, came, rows)
-
-    return spread
 
 
 class _TrackPass:

@@ -87,6 +87,10 @@ class VideoWork:
         self._is_open, self.strikes = True, 0
         yield Followed(self, self._tasks.popleft(), came, rows)
 
+    def let_go(self) -> None:
+        """Whoever has followed it does so no more: it is gone on with wherever there is one."""
+        self._is_open = False
+
     def give_up(self) -> None:
         """Nothing more of it is to be followed."""
         self._tasks.clear()

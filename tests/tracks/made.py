@@ -22,7 +22,8 @@ from pipeline.records import Analysis, ShardTask, Source, VideoIndex, VideoOutco
 from pipeline.sources.plan import plan_video
 from pipeline.tracks.analysis import tracks_of
 from pipeline.tracks.light import Boxes
-from pipeline.tracks.track_pass import follow_here, track_videos
+from pipeline.tracks.spreads import follow_here
+from pipeline.tracks.track_pass import track_videos
 from tests.ledger import corpus
 
 WIDTH, HEIGHT = 640, 480

@@ -13,7 +13,8 @@ from pipeline.ledger.leases import Lease
 from pipeline.ledger.status import status
 from pipeline.ledger.verify import verify
 from pipeline.tracks.sam2_pass import Sam2Follower
-from pipeline.tracks.track_pass import follow_here, track_videos
+from pipeline.tracks.spreads import follow_here
+from pipeline.tracks.track_pass import track_videos
 from tests.tracks.made import detect, make_job, rows, track
 from tests.tracks.sam2_videos import (
     FRAMES,

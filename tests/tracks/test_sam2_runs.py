@@ -23,7 +23,8 @@ from pipeline.preview import plan
 from pipeline.results.boxes import BoxChoice, Boxes
 from pipeline.runner import make_job, run
 from pipeline.summary import RunSummary
-from pipeline.tracks.track_pass import follow_here, track_videos
+from pipeline.tracks.spreads import follow_here
+from pipeline.tracks.track_pass import track_videos
 from tests.engine.test_faults import Killer
 from tests.tracks.sam2_made import random_sam2
 

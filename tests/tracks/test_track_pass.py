@@ -22,7 +22,8 @@ from pipeline.ledger.store import Store
 from pipeline.ledger.superseded import find_superseded
 from pipeline.ledger.verify import verify
 from pipeline.tracks import light_pass
-from pipeline.tracks.track_pass import follow_here, track_videos
+from pipeline.tracks.spreads import follow_here
+from pipeline.tracks.track_pass import track_videos
 from tests.tracks.made import (
     crowd,
     detect,

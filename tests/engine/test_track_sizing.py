@@ -7,7 +7,7 @@ import pytest
 from pipeline.config_file import parse_config
 from pipeline.engine.job import Job
 from pipeline.engine.sizing import Need, Node
-from pipeline.engine.track_actors import most_of
+from pipeline.engine.track_sizing import TrackSizing, most_of, track_sizing
 from pipeline.errors import ConfigError
 
 
@@ -35,3 +35,18 @@ def test_gpus_that_are_not_there_are_waited_for_only_where_they_may_come():
     assert most([0.0], grows=True, max_analyzers=5) == 5
     with pytest.raises(ConfigError, match="no node has 1 GPUs to follow tracks with"):
         most([0.0])
+
+
+def test_for_boxes_one_for_each_cpu_of_those_that_work():
+    def boxes(*cpus: float, **engine: object) -> TrackSizing:
+        config = parse_config({"engine": engine}, where="test")
+        there = [Node(str(n), n == 0, count, 1.0, 2**34) for n, count in enumerate(cpus)]
+        return track_sizing(Job("run", config, "/out", ()), there, grows=True)
+
+    assert boxes(2.0) == TrackSizing(2, "cpu", cpus=1.0, gpus=0.0, threads=1)
+    assert boxes(2.0, 4.0, 8.5).most == 12
+    assert boxes(2.0, 4.0, 8.5, head="use").most == 14
+    assert boxes(2.0, 4.0, workers=3).most == 3
+    assert boxes(2.0, 4.0, workers=64).most == 4
+    assert boxes(2.0, 4.0, max_workers=2).most == 2
+    assert boxes(0.5).most == 1
