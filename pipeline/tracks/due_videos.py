@@ -56,6 +56,8 @@ class DueVideos:
             raise RunAborted("the file of tracker.prompts has changed meanwhile; run again")
         self._prompts = prompts_of(job.config)
         self._read(Books(job.output))
+        for name in self._prompts.for_nothing(self._landed.uris()):
+            stats.note(f"prompts for {name}: the output has no such video")
         self.files.sweep(self._is_done)
 
     def _read(self, books: Books) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,6 +108,11 @@ class LandedRows:
         rows = self._rows("tracks", columns, task.index.video_id, of_shard)
         rows = rows.sort_by([(name, "ascending") for name in columns])
         return list(zip(*(rows.column(name).to_pylist() for name in columns), strict=True))
+
+    def uris(self) -> Iterator[str]:
+        """Of all files that the output knows, some of them more than once."""
+        for batch in self._files["videos"][0].all.to_batches(columns=["uri"]):
+            yield from batch.column("uri").to_pylist()
 
     def places(self, video_id: str) -> tuple[tuple[str, str], ...]:
         """(uri, stamp) of the files that have had the content."""

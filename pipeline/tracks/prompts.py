@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -181,6 +181,15 @@ class PromptSet:
             if any(row.is_for(uri) for uri in uris):
                 found[row.frame] = (*found.get(row.frame, ()), prompt)
         return found
+
+    def for_nothing(self, uris: Iterable[str]) -> list[str]:
+        """The names that rows give for videos and that none of `uris` has, in the file's order."""
+        left = {row.video: row for row, _ in self._rows}
+        for uri in uris:
+            left = {name: row for name, row in left.items() if not row.is_for(uri)}
+            if not left:
+                break
+        return list(left)
 
 
 def run_lengths(counts: str) -> list[int]:

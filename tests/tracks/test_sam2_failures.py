@@ -88,6 +88,22 @@ def test_a_prompt_in_a_frame_that_is_not_sampled_is_said(tmp_path, model, video)
     assert "frame 70 has a prompt, and is not sampled" in note
 
 
+def test_a_prompt_for_no_video_is_said(tmp_path, model, video):
+    prompts = tmp_path / "prompts.yaml"
+    rows = [(name, 3) for name in ("a.mp4", "b*.mp4", "/elsewhere/a.mp4", "b*.mp4")]
+    prompts.write_text(
+        "".join(
+            f"- {{video: '{name}', frame: {frame}, class: red circle, box: [2, 2, 6, 6]}}\n"
+            for name, frame in rows
+        )
+    )
+    job = detected(tmp_path / "out", config(model, prompts=str(prompts)), video)
+    assert list(track(job, video.index).notes) == [
+        "prompts for b*.mp4: the output has no such video",
+        "prompts for /elsewhere/a.mp4: the output has no such video",
+    ]
+
+
 @pytest.mark.parametrize(
     ("tracker", "decode", "error", "words"),
     [
