@@ -57,7 +57,8 @@ class Sam2Config(FrozenModel):
 
     backend: Literal["sam2"]
     model: str
-    """A local folder, or a hub name such as facebook/sam2.1-hiera-small."""
+    """A local folder, or a hub name such as facebook/sam2.1-hiera-small, or facebook/sam3, whose
+    tracker is taken."""
     revision: str | None = None
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     memory: Literal["samurai", "recent"] = "samurai"

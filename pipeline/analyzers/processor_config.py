@@ -77,6 +77,13 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "size": {"height": 1024, "width": 1024},
         "resample": 2,
     },
+    "Sam3": {
+        **_COMMON,
+        "size": {"height": 1008, "width": 1008},
+        "resample": 2,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    },
 }
 _WITH_MAX_SIZE = ("Detr", "ConditionalDetr", "DeformableDetr", "RfDetr", "Yolos")
 _OF_PATCHES = ("patch_size", "max_num_patches")

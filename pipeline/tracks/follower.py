@@ -51,9 +51,6 @@ class Follower:
     """
 
     def __init__(self, loaded: LoadedSam2, config: Sam2Config, cache: Any) -> None:
-        import torch
-        from transformers import Sam2VideoInferenceSession
-
         self.motion = Motion()
         self._loaded = loaded
         self._config = config
@@ -64,13 +61,7 @@ class Follower:
         self._latest = Seen(0.0, 0.0, None)
         self._score: torch.Tensor | None = None
         """The logit of the object as the model gave it."""
-        device = loaded.device
-        self._session = Sam2VideoInferenceSession(
-            inference_device=device,
-            inference_state_device=device,
-            video_storage_device=device,
-            dtype=torch.float32,
-        )
+        self._session = loaded.session()
         self._session.cache = cache
         # Weakly, so that a track's tensors go with it, whenever cycles are collected.
         self._session.follower = weakref.proxy(self)

@@ -1,6 +1,7 @@
 """SAM 2 from a checkpoint: what makes masks of prompts and memories.
 
-The model is `Sam2VideoModel` of transformers, extended in three places:
+The model is `Sam2VideoModel` of transformers, or the tracker of SAM 3, which has the same methods
+under another name; extended in three places:
 
     mask decoder                    a hook shows its masks to the object's `Follower`, which may
                                     choose among them
@@ -10,6 +11,7 @@ The model is `Sam2VideoModel` of transformers, extended in three places:
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,15 +27,22 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-_MODEL_TYPE = "sam2_video"
+_CLASSES = {
+    "sam2_video": "Sam2Video",
+    "sam3_tracker_video": "Sam3TrackerVideo",
+    # All of SAM 3, of which this is a part.
+    "sam3_video": "Sam3TrackerVideo",
+}
+"""By the model_type of a checkpoint how the names of its classes in transformers begin."""
 
 
 def checkpoint_of(config: Sam2Config) -> Path:
-    """The folder of the configured model. Raises ConfigError where it holds no SAM 2."""
+    """The folder of the configured model. Raises ConfigError where it holds no SAM 2 or 3."""
     folder = resolve_model(config.model, config.revision)
-    if (kind := model_type(folder)) != _MODEL_TYPE:
+    if (kind := model_type(folder)) not in _CLASSES:
         raise ConfigError(
-            f"{folder / 'config.json'}: model_type = {kind!r} cannot track; {_MODEL_TYPE} can"
+            f"{folder / 'config.json'}: model_type = {kind!r} cannot track; "
+            f"{', '.join(_CLASSES)} can"
         )
     return folder
 
@@ -54,6 +63,8 @@ class LoadedSam2:
     preprocessing: Preprocessing
     device: str
     precision: Precision
+    classes: str
+    """How the names of its classes in transformers begin."""
 
     @property
     def side(self) -> int:
@@ -67,33 +78,57 @@ class LoadedSam2:
 
     def feature_cache(self) -> Any:
         """For the sessions of one video: features of one frame at a time."""
-        from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceCache
+        return self._class("InferenceCache")(self.device, self.device)
 
-        return Sam2VideoInferenceCache(self.device, self.device)
+    def session(self) -> Any:
+        """For one object: what transformers keeps of it."""
+        import torch
+
+        return self._class("InferenceSession")(
+            inference_device=self.device,
+            inference_state_device=self.device,
+            video_storage_device=self.device,
+            dtype=torch.float32,
+        )
+
+    def _class(self, name: str) -> Any:
+        """One that lies beside the model's own."""
+        base = _transformers_class(self.classes)
+        return getattr(sys.modules[base.__module__], f"{self.classes}{name}")
 
 
 def load(folder: Path, device: str, precision: Precision = "fp32") -> LoadedSam2:
     """Load a checkpoint. Raises ConfigError where it is damaged, or made for pictures alone."""
     preprocessing = Preprocessing.from_folder(folder)
-    model = load_pretrained(_model_class(), folder).to(device)
+    classes = _CLASSES[model_type(folder)]
+    model = load_pretrained(_transformers_class(classes), folder).to(device)
+    # Only now: weights of old names are known to transformers for its own classes alone.
+    model.__class__ = _model_class(classes)
+    model.prepare()
     side = model.config.image_size
     if (preprocessing.height, preprocessing.width) != (side, side):
         raise ConfigError(
             f"{folder}: pictures are made {preprocessing.height}x{preprocessing.width}, and the "
             f"model takes {side}x{side}"
         )
-    return LoadedSam2(model, preprocessing, device, precision)
+    return LoadedSam2(model, preprocessing, device, precision, classes)
 
 
-@lru_cache(maxsize=1)
-def _model_class() -> Any:
-    """`Sam2VideoModel` that heeds the `follower` of a session; made once transformers is wanted."""
+def _transformers_class(classes: str) -> Any:
+    import transformers
+
+    return getattr(transformers, f"{classes}Model")
+
+
+@lru_cache(maxsize=len(_CLASSES))
+def _model_class(classes: str) -> Any:
+    """The model that heeds the `follower` of a session; made once transformers is wanted."""
     import torch
-    from transformers import Sam2VideoModel
 
-    class FollowingSam2(Sam2VideoModel):
-        def __init__(self, config: Any) -> None:
-            super().__init__(config)
+    base = _transformers_class(classes)
+
+    class FollowingSam2(base):  # type: ignore[misc, valid-type]
+        def prepare(self) -> None:
             self._follower: Any = None
             self._positions: torch.Tensor | None = None
             self.mask_decoder.register_forward_hook(self._on_masks)

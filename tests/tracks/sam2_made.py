@@ -7,9 +7,9 @@ of its masks are near 0.556, and the gate of SAMURAI's memory is among them, so 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,20 @@ FPS = 30
 
 def random_sam2(folder: Path) -> LoadedSam2:
     """Written to a folder, and loaded from there."""
+    make = partial(build_sam2, SIDE, memory_layers=1, decoder_layers=1)
+    save_sam2(randomised(make), folder)
+    return load(folder, "cpu")
+
+
+def randomised(make: Callable[[], Any]) -> Any:
+    """A model, with noise on every weight."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        model = build_sam2(SIDE, memory_layers=1, decoder_layers=1)
+        model = make()
         with torch.no_grad():
             for weights in model.parameters():
                 weights.add_(torch.randn_like(weights) * 0.1)
-    save_sam2(model, folder)
-    return load(folder, "cpu")
+    return model
 
 
 def sam2_config(**given: Any) -> Sam2Config:

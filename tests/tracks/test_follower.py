@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from transformers import Sam2VideoModel
-from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
 from pipeline.tracks.follower import Follower, Look
 from pipeline.tracks.prompts import Prompt
@@ -63,7 +62,7 @@ PROMPTS = {
 def test_recent_memory_is_plain_transformers(loaded: LoadedSam2, plain: Any, kind: str) -> None:
     prompt, points, labels, frames = PROMPTS[kind]
     follower = new(loaded, memory="recent")
-    session = Sam2VideoInferenceSession(dtype=torch.float32)
+    session = loaded.session()
     index = session.obj_id_to_idx(7)
     scale = torch.tensor([SIDE / SIZE[0], SIDE / SIZE[1]])
     session.add_point_inputs(
@@ -96,7 +95,7 @@ def test_a_mask_is_taken_as_it_is(loaded: LoadedSam2, plain: Any) -> None:
         assert look.seen == (1.0, 10.0, None)
         # The masks that it decodes meanwhile, for the pointer, are no motion of the object.
         assert follower.motion.mean is None
-    session = Sam2VideoInferenceSession(dtype=torch.float32)
+    session = loaded.session()
     follower = new(loaded, memory="recent")
     prompt = Prompt(0, mask=mask)
     session.add_mask_inputs(session.obj_id_to_idx(7), 0, prompt.mask_of(SIDE))
