@@ -11,7 +11,8 @@ GET /api/videos/ID                       one video; and of it
 GET /api/videos/ID/index                 pts of every frame
 GET /api/videos/ID/boxes?start=&stop=    boxes of the frames [start, stop)
 GET /api/videos/ID/masks?start=&stop=    masks of their boxes
-GET /api/videos/ID/tracks?start=&stop=   the same of tracks
+GET /api/videos/ID/tracks?start=&stop=   boxes of tracks
+GET /api/videos/ID/trackmasks?start=&stop=
 GET /api/videos/ID/tracklist?offset=&limit=
 GET /api/videos/ID/timeline?parts=
 GET /api/videos/ID/frames/N.png          the exact picture of a frame
@@ -112,6 +113,7 @@ class Routes:
             Route(one + "/boxes", self.boxes),
             Route(one + "/masks", self.masks),
             Route(one + "/tracks", self.tracks),
+            Route(one + "/trackmasks", self.track_masks),
             Route(one + "/tracklist", self.track_list),
             Route(one + "/timeline", self.timeline),
             Route(one + "/frames/{frame}.png", self.picture),
@@ -176,6 +178,9 @@ class Routes:
 
     def tracks(self, request: Request) -> Response:
         return JSONResponse(self._queries.tracks(_id(request), *_frames(request, MOST_FRAMES)))
+
+    def track_masks(self, request: Request) -> Response:
+        return JSONResponse(self._queries.track_masks(_id(request), *_frames(request, MOST_MASKED)))
 
     def track_list(self, request: Request) -> Response:
         return JSONResponse(self._queries.track_list(_id(request), *_paging(request)))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline.ledger.reader import Ledger
 
 _BOX = ("frame_index", "x1", "y1", "x2", "y2", "score", "class_id")
+_MASK = ("frame_index", "class_id", "score", "mask")
 
 
 def boxes(ledger: Ledger, video_id: str, start: int, stop: int) -> dict[str, Any]:
@@ -34,18 +35,12 @@ def boxes(ledger: Ledger, video_id: str, start: int, stop: int) -> dict[str, Any
 
 
 def masks(ledger: Ledger, video_id: str, start: int, stop: int) -> dict[str, Any]:
-    """Masks of the frames of [start, stop), as COCO's compressed run lengths."""
+    """Masks of the frames of [start, stop), as COCO's compressed run lengths, the best score
+    last: it is drawn on top."""
     wanted = _stretch(video_id, start, stop) & pc.field("mask").is_valid()
-    columns = ["frame_index", "class_id", "class_name", "score", "mask"]
-    rows = ledger.table("detections", columns, wanted)
+    rows = ledger.table("detections", [*_MASK, "class_name"], wanted)
     rows = rows.sort_by([("frame_index", "ascending"), ("score", "ascending")])
-    return {
-        "masks": [
-            [row["frame_index"], row["class_id"], row["mask"]["size"], row["mask"]["counts"]]
-            for row in rows.to_pylist()
-        ],
-        "classes": _classes(rows),
-    }
+    return {"masks": _masks_of(rows), "classes": _classes(rows)}
 
 
 def tracks(ledger: Ledger, video_id: str, start: int, stop: int) -> dict[str, Any]:
@@ -56,13 +51,21 @@ def tracks(ledger: Ledger, video_id: str, start: int, stop: int) -> dict[str, An
     rows = ledger.table("tracks", [*columns, "state", "class_name"], wanted)
     rows = rows.sort_by([("frame_index", "ascending"), ("track_id", "ascending")])
     rows = rows.append_column("lost", pc.equal(rows.column("state"), "lost"))
-    ids = np.unique(rows.column("track_id").to_numpy()).tolist()
     return {
         "sampled": _looked_at(ledger, "tracker", wanted),
         "boxes": _listed(rows, [*columns, "lost"]),
-        "colors": [[track_id, _track_color(track_id)] for track_id in ids],
+        "colors": _track_colors(rows),
         "classes": _classes(rows),
     }
+
+
+def track_masks(ledger: Ledger, video_id: str, start: int, stop: int) -> dict[str, Any]:
+    """Masks of tracks: as those of detections, then the track. A lost one has none."""
+    wanted = _stretch(video_id, start, stop) & pc.field("mask").is_valid()
+    rows = ledger.table("tracks", [*_MASK, "track_id"], wanted)
+    order = ("frame_index", "score", "track_id")
+    rows = rows.sort_by([(name, "ascending") for name in order])
+    return {"masks": _masks_of(rows, "track_id"), "colors": _track_colors(rows)}
 
 
 def track_row(row: dict[str, Any]) -> dict[str, Any]:
@@ -88,6 +91,11 @@ def _track_color(track_id: int) -> str:
     return hex_of(track_id - 1)
 
 
+def _track_colors(rows: pa.Table) -> list[list[Any]]:
+    ids = np.unique(rows.column("track_id").to_numpy()).tolist()
+    return [[track_id, _track_color(track_id)] for track_id in ids]
+
+
 def _stretch(video_id: str, start: int, stop: int) -> pc.Expression:
     frame = pc.field("frame_index")
     return (pc.field("video_id") == video_id) & (frame >= start) & (frame < stop)
@@ -105,6 +113,14 @@ def _looked_at(ledger: Ledger, name: str, wanted: pc.Expression) -> list[int]:
 def _listed(rows: pa.Table, columns: Sequence[str]) -> list[list[Any]]:
     values = [rows.column(name).to_pylist() for name in columns]
     return [list(row) for row in zip(*values, strict=True)]
+
+
+def _masks_of(rows: pa.Table, *more: str) -> list[list[Any]]:
+    found = []
+    for row in rows.to_pylist():
+        mask, others = row["mask"], [row[name] for name in more]
+        found.append([row["frame_index"], row["class_id"], mask["size"], mask["counts"], *others])
+    return found
 
 
 def _classes(rows: pa.Table) -> list[dict[str, Any]]:

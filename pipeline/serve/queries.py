@@ -175,7 +175,7 @@ class Queries:
         }
 
     def boxes(self, video_id: str, start: int, stop: int) -> dict[str, Any]:
-        """See `overlays.boxes`; and of the next two."""
+        """See `overlays.boxes`; and of the next three."""
         self._row(video_id)
         return overlays.boxes(self.ledger, video_id, start, stop)
 
@@ -186,6 +186,10 @@ class Queries:
     def tracks(self, video_id: str, start: int, stop: int) -> dict[str, Any]:
         self._row(video_id)
         return overlays.tracks(self.ledger, video_id, start, stop)
+
+    def track_masks(self, video_id: str, start: int, stop: int) -> dict[str, Any]:
+        self._row(video_id)
+        return overlays.track_masks(self.ledger, video_id, start, stop)
 
     def track_list(self, video_id: str, offset: int, limit: int) -> dict[str, Any]:
         """A video's tracks by id, each with its span."""

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from pycocotools import mask as coco
 
 from pipeline.ledger.reader import Ledger
 from pipeline.results.colors import class_color
-from pipeline.results.draw import MASK_OPACITY
 from tests.results.chromium import chromium_page, require_chromium
 from tests.results.reading import over_videos
 from tests.serve.clients import client_of
-from tests.serve.screen import screen, wait_for
+from tests.serve.screen import are_seen, screen, wait_for
 from tests.serve.served import served
 
 FRAME = 10
@@ -36,10 +33,6 @@ def address(output: Path) -> Iterator[str]:
 
 def video_of(output: Path, name: str) -> str:
     return Ledger(output).index(str(output.parent / "videos" / name)).video_id
-
-
-def covered(mask: dict) -> np.ndarray:
-    return coco.decode({"size": mask["size"], "counts": mask["counts"].encode()}).astype(bool)
 
 
 def test_masks_are_those_of_the_tables(output: Path) -> None:
@@ -72,18 +65,8 @@ def test_masks_are_seen_where_they_belong(output: Path, address: str, chromium, 
         wait_for(page, FRAME)
         page.uncheck("[name=boxes]")
         page.wait_for_selector("#boxes[data-masks='1']", state="attached")
-        seen = screen(page).astype(float)
+        seen = screen(page)
         page.keyboard.press("m")
         page.wait_for_selector("#boxes[data-masks='0']", state="attached")
-        plain = screen(page).astype(float)
-    mask = covered(row["mask"])
-    rows = (np.arange(seen.shape[0]) + 0.5) * mask.shape[0] / seen.shape[0]
-    columns = (np.arange(seen.shape[1]) + 0.5) * mask.shape[1] / seen.shape[1]
-    # Whole pixels of the mask; one of the screen at its rim may be shared.
-    inside = mask[rows.astype(int)][:, columns.astype(int)]
-    color = np.array(class_color(row["class_id"]), float)
-    blended = plain * (1 - MASK_OPACITY) + color * MASK_OPACITY
-    away = np.abs(seen - np.where(inside[:, :, None], blended, plain)).max(axis=2)
-    assert inside.sum() > 1000
-    assert (away[inside] <= 3).mean() > 0.95
-    assert (away[~inside] <= 3).mean() > 0.99
+        plain = screen(page)
+    assert are_seen(seen, plain, [(row["mask"], class_color(row["class_id"]))])

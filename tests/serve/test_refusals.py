@@ -19,7 +19,7 @@ PATHS = [
     "/media/" + "a" * 5000, "/media/%00", "/api/videos/x", "/favicon.ico",
     f"/api/videos/{NOBODY}", f"/api/videos/{NOBODY}/index", f"/api/videos/{NOBODY}/boxes",
     f"/api/videos/{NOBODY}/timeline", f"/api/videos/{NOBODY}/masks",
-    f"/api/videos/{NOBODY}/frames/0.png",
+    f"/api/videos/{NOBODY}/trackmasks", f"/api/videos/{NOBODY}/frames/0.png",
     f"/api/videos/{NOBODY}/frames/0.jpg", "/api/videos/%27%20OR%201=1--/index",
 ]  # fmt: skip
 
@@ -52,8 +52,8 @@ QUERIES = [
     "videos?limit=501", "videos?offset=-1", "videos?offset=x", "videos?like=%1b%5b2J",
     "failures?limit=1.5", "failures?offset=" + "9" * 30, "videos/{}/boxes?start=x",
     "videos/{}/boxes?start=5&stop=5", "videos/{}/boxes?start=0&stop=99999",
-    "videos/{}/masks?start=0&stop=99", "videos/{}/timeline?parts=0",
-    "videos/{}/timeline?parts=100000",
+    "videos/{}/masks?start=0&stop=99", "videos/{}/trackmasks?start=0&stop=99",
+    "videos/{}/timeline?parts=0", "videos/{}/timeline?parts=100000",
     "videos/{}/frames/1.jpg?width=99999", "videos/{}/frames/1.jpg?width=x",
 ]  # fmt: skip
 

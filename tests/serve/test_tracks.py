@@ -108,7 +108,6 @@ def test_tracks_are_seen_in_their_colours_and_lost_ones_dashed(page, address, co
     assert page.locator("#sampled").inner_text() == f"{len(mine)} tracks, {len(lost)} lost"
     names = page.locator("ul.boxes li").all_inner_texts()
     assert [name.split()[0] for name in names] == [str(row["track_id"]) for row in mine]
-    assert page.locator("[name=masks]").is_disabled()
     page.uncheck("[name=tracks]")
     page.wait_for_selector("#boxes[data-what='detections']", state="attached")
     boxes = corpus.ledger.frame(world, frame).detections.num_rows

@@ -32,6 +32,7 @@ export const api = {
   boxes: (id, start, stop) => json(`${of(id)}/boxes`, { start, stop }),
   masks: (id, start, stop) => json(`${of(id)}/masks`, { start, stop }),
   tracks: (id, start, stop) => json(`${of(id)}/tracks`, { start, stop }),
+  trackMasks: (id, start, stop) => json(`${of(id)}/trackmasks`, { start, stop }),
   trackList: (id, offset, limit) => json(`${of(id)}/tracklist`, { offset, limit }),
   timeline: (id, parts) => json(`${of(id)}/timeline`, { parts }),
   picture: async (id, frame, signal) => {

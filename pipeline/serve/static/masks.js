@@ -1,14 +1,14 @@
-// The masks of a video's boxes: fetched a few frames at a time, and drawn under the boxes.
-
-import { api } from './api.js';
+// The masks of a video, of detections or of tracks: fetched a few frames at a time, and drawn under
+// the boxes.
 
 const STRETCH = 32;
 const KEPT = 8;
 const OPACITY = 0.45; // As `frameledger render` has it.
 
 export class Masks {
-  constructor(id, onLoaded) {
-    this.id = id;
+  // `ask(start, stop)` gives what the server says of these frames.
+  constructor(ask, onLoaded) {
+    this.ask = ask;
     this.onLoaded = onLoaded;
     this.stretches = new Map();
   }
@@ -27,11 +27,12 @@ export class Masks {
     while (this.stretches.size > KEPT) this.stretches.delete(this.stretches.keys().next().value);
     const of = new Map();
     try {
-      const found = await api.masks(this.id, at * STRETCH, (at + 1) * STRETCH);
-      const colors = new Map(found.classes.map((one) => [one.id, one.color]));
-      for (const [frame, classId, [height, width], counts] of found.masks) {
+      const found = await this.ask(at * STRETCH, (at + 1) * STRETCH);
+      // Of tracks, where the rows end with one; else of classes.
+      const colors = new Map(found.colors ?? found.classes.map((one) => [one.id, one.color]));
+      for (const [frame, classId, [height, width], counts, id = classId] of found.masks) {
         if (!of.has(frame)) of.set(frame, []);
-        of.get(frame).push({ classId, color: colors.get(classId), height, width, counts });
+        of.get(frame).push({ classId, color: colors.get(id), height, width, counts });
       }
     } catch {
       // The boxes say what is wrong.

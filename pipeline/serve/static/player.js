@@ -45,9 +45,12 @@ class Player {
     const id = meta.video_id;
     const drawn = () => this.redraw();
     const asked = (what) => (start, stop) => api[what](id, start, stop);
-    this.boxes = new Boxes(asked('boxes'), detectionOf, times.count, drawn);
-    this.tracks = new Boxes(asked('tracks'), trackOf, times.count, drawn);
-    this.masks = new Masks(id, drawn);
+    const layer = (boxes, boxOf, masks) => ({
+      boxes: new Boxes(asked(boxes), boxOf, times.count, drawn),
+      masks: new Masks(asked(masks), drawn),
+    });
+    this.detections = layer('boxes', detectionOf, 'masks');
+    this.tracks = layer('tracks', trackOf, 'trackMasks');
     this.trackList = new TrackList(id, (track) => this.follow(track));
     this.stage = new Stage(meta, times, {
       onFrame: (frame, source) => this.onFrame(frame, source),
@@ -210,13 +213,12 @@ class Player {
     const { frame, source, overlay } = this.stage;
     if (frame < 0) return;
     const tracks = this.options.tracks;
-    const found = (tracks ? this.tracks : this.boxes).upTo(frame);
+    const layer = tracks ? this.tracks : this.detections;
+    const found = layer.boxes.upTo(frame);
     const held = found !== null && found.frame !== frame;
     const of = found && (!held || this.options.hold) ? found.boxes : [];
     const shown = of.filter((box) => !this.hiddenClasses.has(box.class.id));
-    this.checks.masks.disabled = tracks; // They are of detections.
-    const isMasked = this.options.masks && !tracks && shown.length;
-    const masks = isMasked ? this.masks.of(found.frame) : [];
+    const masks = this.options.masks && shown.length ? layer.masks.of(found.frame) : [];
     const covered = masks.filter((mask) => !this.hiddenClasses.has(mask.classId));
     const followed = shown.find((box) => box.track !== null && box.track === this.followed);
     const focus = shown.includes(this.focus) ? this.focus : followed;
