@@ -25,6 +25,7 @@ SHORT, LONG = 200, 5000
 """Frames."""
 SIDE = 64
 WIDTH, HEIGHT = 128, 80
+KINDS = ("host", "tensors", "device", "state")
 _SCENE = 24
 """Frames of the demo world, over and over."""
 
@@ -42,22 +43,24 @@ def sam2_memory(_work: Path, _videos: Path | None) -> None:
                     str(objects),
                     f"{frames:,}",
                     f"{one['host'] / 2**20:.1f} MiB",
+                    f"{one['tensors'] / 2**20:.2f} MiB",
                     device,
                     f"{one['state'] / 2**10:.0f} KiB",
                     f"{one['object_ms']:.1f} ms",
                 )
             )
-        kinds = [kind for kind in ("host", "device", "state") if short[kind] is not None]
+        kinds = [kind for kind in KINDS if short[kind] is not None]
         ratios = {kind: f"{long[kind] / short[kind]:.3f}" for kind in kinds}
-        cells = (ratios["host"], ratios.get("device", ""), ratios["state"])
+        cells = (ratios.get(kind, "") for kind in KINDS)
         rows.append((str(objects), f"{LONG:,} / {SHORT:,}", *cells, ""))
-    header = ("objects", "frames", "host", "device", "saved state", "object and frame")
+    header = ("objects", "frames", "host", "tensors", "device", "saved state", "object and frame")
     table(f"SAM 2 tracks: memory by length, {SIDE} pixels squared, random weights", header, rows)
 
 
 def measure(objects: int) -> dict[str, Any]:
     """Track so many objects: `at` SHORT and LONG frames `host` and `device` bytes of the process,
-    the bytes of the `state` that would be saved, and ms of an object in a frame since the last."""
+    those of all `tensors` between two frames, wherever they are, those of the `state` that would be
+    saved, and ms of an object in a frame since the last."""
     import psutil
     import torch
 
@@ -105,6 +108,7 @@ def measure(objects: int) -> dict[str, Any]:
             found.append(
                 {
                     "host": process.memory_full_info().uss,
+                    "tensors": tensor_bytes(),
                     "device": torch.cuda.max_memory_allocated() if device == "cuda" else None,
                     "state": held,
                     "object_ms": spent / (at + 1 - before) / objects * 1e3,
@@ -112,6 +116,19 @@ def measure(objects: int) -> dict[str, Any]:
             )
             before, started = at + 1, time.perf_counter()
     return {"at": found}
+
+
+def tensor_bytes() -> int:
+    """Of what all tensors of this process lie in, each piece of memory once."""
+    import torch
+
+    held = {}
+    for one in gc.get_objects():
+        # Not isinstance, which asks proxies of what has gone.
+        if issubclass(type(one), torch.Tensor):
+            memory = one.untyped_storage()
+            held[memory.data_ptr()] = memory.nbytes()
+    return sum(held.values())
 
 
 if __name__ == "__main__":
