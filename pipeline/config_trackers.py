@@ -40,6 +40,9 @@ class OCSortConfig(_LightTracks):
     below `high_score` are not looked at."""
 
     backend: Literal["ocsort"]
+    high_score: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Detections below are left out. By itself as `detector.threshold`: all that have landed are
+    tracked."""
     min_iou: Annotated[float, Field(gt=0, lt=1)] = 0.3
     direction_weight: Annotated[float, Field(ge=0)] = 0.2
     """Of going on in the direction so far, beside the IoU."""

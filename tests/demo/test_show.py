@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import shlex
+import shutil
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -12,9 +13,17 @@ import av
 import pytest
 
 from pipeline.cli import invoke
+from pipeline.config_trackers import OCSortConfig
 from pipeline.demo.corpus import make_corpus
 from pipeline.demo.pattern import read_index
-from pipeline.demo.show import attribute, demo, demo_config
+from pipeline.demo.show import (
+    LEAST_HOTA,
+    LEAST_IDF1,
+    attribute,
+    demo,
+    demo_config,
+    score_tracker,
+)
 from pipeline.errors import UsageError
 from pipeline.ledger.reader import Ledger
 from pipeline.runner import run
@@ -39,6 +48,19 @@ def test_the_demo_reaches_its_targets(made):
     hota, idf1 = re.findall(r"^tracks +HOTA (0\.\d+) .* IDF1 (0\.\d+)$", printed, re.MULTILINE)[0]
     assert float(hota) >= 0.85
     assert float(idf1) >= 0.90
+
+
+def test_oc_sort_reaches_them_too(made):
+    folder, _ = made
+    tables, videos = folder / "demo-output" / "tables", folder / "demo-output" / "videos"
+    tracker = OCSortConfig(backend="ocsort", direction_weight=0.0)
+    # A copy: what is made with the demo's own is read on.
+    output = shutil.copytree(tables, folder / "ocsort")
+    chosen = demo_config().model_copy(update={"tracker": tracker})
+    assert run(chosen, [str(videos)], output, engine="local").rows.keys() == {"tracks"}
+    score = score_tracker(make_corpus(videos), Ledger(output))
+    assert score.hota >= LEAST_HOTA
+    assert score.idf1 >= LEAST_IDF1
 
 
 def test_the_readme_goes_from_the_demo_to_a_clip_and_a_query(made, monkeypatch, capsys):
