@@ -62,7 +62,9 @@ class VideoFollower(Protocol):
 
         Args:
             opening: with the first shard of a video that is given; None with those that follow.
-            rows: what has landed of the shard. Frames that could not be decoded are passed over.
+                With each that is followed apart from the others.
+            rows: what has landed of the shard. Frames that could not be decoded are passed over,
+                and those that lead up to it are seen and have no rows.
             is_last: no other shard of the video follows, and no state is wanted.
 
         Raises VideoError where the video cannot be followed on.
