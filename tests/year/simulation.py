@@ -318,17 +318,20 @@ class Simulation:
         cutoff = max(0, day.number - self._keep_days)
         keep_s = time.time() - self._began[cutoff]
         report = gc(str(self.output), grace_hours=0, superseded=True, keep_s=keep_s)
-        if self._kills:
-            return  # What was killed today may have left a journal, for which rows stay.
-        _hold(not report.notes, f"gc: {report.notes}")
         truth, now = self.truth, self._pairs()
-        for pair in truth.landed - now:
+        gone = truth.landed - now
+        for pair in gone:
             _hold(truth.may_go(pair, cutoff), f"gc: {pair} went too early")
+        self.counts.removed += len(gone)
+        truth.landed = truth.landed - gone
+        if self._kills:
+            # What was killed today may have left a journal, for which rows stay; what it has landed
+            # is looked at with the next run.
+            return
+        _hold(not report.notes, f"gc: {report.notes}")
         for pair in now:
             _hold(not truth.must_go(pair, cutoff), f"gc: {pair} is there still")
         _hold(now <= truth.landed, "gc has added rows")
-        self.counts.removed += len(truth.landed - now)
-        truth.landed = now
 
 
 def _hold(right: bool, what: str) -> None:
