@@ -108,7 +108,7 @@ def test_a_prompt_for_no_video_is_said(tmp_path, model, video):
     ("tracker", "decode", "error", "words"),
     [
         ({"model": "/no/such"}, "pyav", ConfigError, "/no/such"),
-        ({"model": "builtin:detector"}, "pyav", ConfigError, "cannot track; sam2_video can"),
+        ({"model": "builtin:detector"}, "pyav", ConfigError, "cannot track; sam2_video, sam3"),
         ({}, "opencv", ConfigError, "needs decode.backend: pyav"),
         ({"prompts": "/no/such.yaml"}, "pyav", UsageError, "/no/such.yaml: cannot read"),
         ({"num_maskmem": 40}, "pyav", ConfigError, "tracker.num_maskmem = 40"),
