@@ -163,7 +163,7 @@ class ObjectStore:
                 "Authorization": "AWS4-HMAC-SHA256 Credential=test/1/us-east-1/s3/aws4_request",
             },
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=300) as answer:
             return bytes(answer.read())
 
 

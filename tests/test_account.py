@@ -123,7 +123,7 @@ def test_a_run_that_is_stopped(tmp_path):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 1
+    assert process.wait(300) == 1
     record, _ = told(tmp_path / "r")
     assert (record["exit_code"], record["videos"]["failed"]) == (1, 0)
     assert record["error"].startswith("stopped from outside")

@@ -198,7 +198,7 @@ def test_stopping_keeps_what_is_whole(tmp_path, how):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(how)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "stopped; what was committed is kept" in errors
     assert "Traceback" not in errors

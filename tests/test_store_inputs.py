@@ -225,7 +225,7 @@ def test_with_ray_workers_share_the_cache(store, videos, corpus, expected, tmp_p
             env=os.environ | {"RAY_TMPDIR": short},
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=900,
         )
     assert ended.returncode == 3, ended.stderr
     assert_same(output, expected)
@@ -244,7 +244,7 @@ def test_two_runs_at_once_read_each_video_once(store, videos, corpus, expected, 
         subprocess.Popen([*command, "--output", str(output)], stderr=subprocess.PIPE, text=True)
         for output in (outputs[0], outputs[0], outputs[1])
     ]
-    codes = {process.wait(timeout=120) for process in runs}
+    codes = {process.wait(timeout=600) for process in runs}
     for process in runs:
         process.stderr.close()
     assert codes == {3}
@@ -263,7 +263,7 @@ def test_no_credentials_are_said_in_time(store, videos, tmp_path):
         env=clean,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert ended.returncode == 2
     assert ended.stderr.startswith("frameledger: s3://corpus: no credentials on ")

@@ -158,7 +158,7 @@ def test_25_a_tiny_file_that_unpacks_to_gigabytes(folder, name):
     arguments = ["run", "configs/probe.yaml", str(folder), "-o", str(output), "--engine", "local"]
     arguments += ["--set", "decode.max_memory=512MiB"]
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=600
     )
     exit_code, peak_kib = map(int, done.stdout.split())
     assert exit_code == 3

@@ -20,8 +20,9 @@ STORE_BYTES = 150 * 2**20
 HEAD_CPUS, NODE_CPUS = 2, 2
 FAST_HEALTH = {
     "health_check_period_ms": 500,
-    "health_check_timeout_ms": 3000,
+    "health_check_timeout_ms": 20_000,
     "health_check_failure_threshold": 3,
+    "agent_register_timeout_ms": 600_000,
 }
 """A lost node, which refuses calls, is noticed within two seconds instead of a quarter of a minute;
 one that is only slow on a busy machine is not."""
@@ -43,6 +44,7 @@ class Cluster:
         )
         self.lost: frozenset[int] = frozenset()
         """Process ids of the workers of a node that was killed."""
+        self._has_second = False
         self.address = self._answer()
 
     @property
@@ -51,6 +53,7 @@ class Cluster:
 
     def add_node(self) -> None:
         self._ask("add")
+        self._has_second = True
 
     def kill_node(self) -> None:
         """SIGKILL of the second node's raylet. Its workers live on for a quarter of a minute, as
@@ -59,8 +62,9 @@ class Cluster:
 
     def remove_node(self) -> None:
         """Forget the second node, whatever became of it, and end its workers."""
-        self._ask("remove")
-        self.lost = frozenset()
+        if self._has_second:
+            self._ask("remove")
+        self._has_second, self.lost = False, frozenset()
 
     def close(self) -> None:
         if self._process.stdin is not None:

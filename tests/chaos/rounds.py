@@ -65,8 +65,9 @@ class Play:
     def __call__(self) -> Result:
         started = time.monotonic()
         self.home.mkdir()
-        disk = self._prepare()
+        disk = None
         try:
+            disk = self._prepare()
             self._disturb(disk)
             if disk is not None:
                 disk.grow()

@@ -39,7 +39,7 @@ def why_not() -> str:
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
         install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES]
         for command in (["apt-get", "update", "-qq"], install):
-            subprocess.run(command, env=environment, capture_output=True, check=False, timeout=300)
+            subprocess.run(command, env=environment, capture_output=True, check=False, timeout=900)
         lacking = _lacking()
     if lacking:
         return f"needs {', '.join(lacking)}: apt-get install {' '.join(PACKAGES)}"
@@ -110,7 +110,7 @@ def sshd(folder: Path, profile: dict[str, str]) -> Iterator[Door]:
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(100):
+    for _ in range(1000):
         assert process.poll() is None, log.read_text()
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()

@@ -110,7 +110,7 @@ def bash(text: str, made: Head, work: Path, **more: str) -> subprocess.Completed
         env={key: value for key, value in environment.items() if value},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=900,
         check=False,
     )
 

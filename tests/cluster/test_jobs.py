@@ -28,7 +28,7 @@ def follow(cluster: Head, *arguments: object, output: Path) -> subprocess.Popen[
 
 
 def wait_for(words: str, log: Path, process: subprocess.Popen[str]) -> None:
-    for _ in range(600):
+    for _ in range(3000):
         if words in log.read_text():
             return
         assert process.poll() is None, log.read_text()
@@ -52,7 +52,7 @@ def test_rays_own_job_command_sends_a_checkout_and_runs_it(cluster, good, bad, t
         cwd=cluster.folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert "1 ok, 0 partial, 1 failed" in done.stdout
@@ -77,7 +77,7 @@ def test_a_client_that_died_is_taken_over_and_lost_connections_are_survived(
         tunnel.cut()
         wait_for("lost the cluster", later, second)
         tunnel.mend()
-        code = second.wait(60)
+        code = second.wait(300)
     told = later.read_text()
     assert code == 0, told
     assert "the cluster is there again" in told
@@ -92,7 +92,7 @@ def test_the_runs_own_code_and_record_count_where_the_cluster_is_gone(cluster, b
         process = follow(cluster, PROBE, *inputs, "--address", tunnel.url, output=log)
         wait_for(": running", log, process)
         tunnel.cut()
-        code = process.wait(90)
+        code = process.wait(450)
     assert code == 3, log.read_text()
     last = log.read_text().splitlines()[-1]
     assert "exit 3; 0 ok, 0 partial, 1 failed, 0 frames (by its record in the output)" in last

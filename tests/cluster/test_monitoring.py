@@ -161,7 +161,7 @@ def scraped(cluster: Head):
     assert run.stdout is not None
     assert run.stdout.readline() == "there\n"
     found: dict[str, set[str]] = {}
-    until = time.monotonic() + 90
+    until = time.monotonic() + 450
     while not wanted <= found.keys() and time.monotonic() < until:
         time.sleep(1)
         found = scrape(cluster)

@@ -61,7 +61,7 @@ def ray(cluster: Head, door: Door, *arguments: str) -> subprocess.CompletedProce
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            timeout=120,
+            timeout=600,
             check=False,
         )
     return subprocess.CompletedProcess(arguments, done.returncode, log.read_text())
@@ -93,7 +93,7 @@ def submit(*arguments: object, **environment: str) -> tuple[int, dict[str, objec
         capture_output=True,
         text=True,
         env=environment,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     last = done.stdout.splitlines()[-1]

@@ -216,7 +216,7 @@ class Cases:
         self._nodes.cluster.shutdown()
 
 
-def _until(what: Callable[[], bool], seconds: float = 60.0) -> None:
+def _until(what: Callable[[], bool], seconds: float = 300.0) -> None:
     end = time.monotonic() + seconds
     while not what() and time.monotonic() < end:
         time.sleep(0.02)

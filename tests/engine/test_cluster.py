@@ -36,7 +36,7 @@ def played(tmp_path_factory):
     env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     env |= {"PYTHONPATH": os.pathsep.join(paths), "RAY_TMPDIR": short}
     command = [sys.executable, "-m", "tests.engine.clustered", str(folder), str(folder / "v")]
-    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=400)
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=1500)
     shutil.rmtree(short, ignore_errors=True)
     assert ended.returncode == 0, ended.stderr[-3000:]
     return folder, json.loads((folder / "said.json").read_text())

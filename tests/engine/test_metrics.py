@@ -27,7 +27,7 @@ def test_what_prometheus_reads(ray_here):
     metrics.push()
     node = ray_here.nodes()[0]
     address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     found: dict[tuple[str, ...], float] = {}
     while found != EXPECTED:
         if time.monotonic() > deadline:

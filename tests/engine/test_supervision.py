@@ -30,7 +30,7 @@ INDEX = [n for n, c in CASES.items() if c["stage"] == "index"]
 def played(tmp_path_factory):
     """The folder of all cases, and what each run said."""
     folder = tmp_path_factory.mktemp("supervised")
-    ended = with_faults(["-m", "tests.engine.supervised", str(folder)], timeout=500)
+    ended = with_faults(["-m", "tests.engine.supervised", str(folder)], timeout=1500)
     assert ended.returncode == 0, ended.stderr[-2000:]
     return folder, json.loads((folder / "said.json").read_text())
 
@@ -142,7 +142,7 @@ def test_what_ray_says_of_a_death_is_kept_from_the_terminal(tmp_path):
     output = tmp_path / "out"
     tell(output, {"stage": "analyze", "how": "crash", "times": 1}, video)
     command = ["-m", "pipeline", "run", "configs/probe.yaml", str(video), "-o", str(output)]
-    ended = with_faults([*command, "--engine", "ray"], timeout=120)
+    ended = with_faults([*command, "--engine", "ray"], timeout=600)
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert "retries  1 pieces of work were tried again" in ended.stdout
     assert "raylet" not in ended.stdout + ended.stderr

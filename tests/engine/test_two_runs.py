@@ -34,7 +34,7 @@ def test_they_share_the_work(tmp_path, videos):
     command += ["-o", str(tmp_path / "out"), "--engine", "local"]
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=600)
         assert process.returncode == 0, said
     assert_whole(tmp_path / "out", sum(LENGTHS))
     runs = read_runs(str(tmp_path / "out"))

@@ -94,7 +94,7 @@ def test_two_runs_of_the_same_videos_at_once(tmp_path) -> None:
     processes = [_spawn(output, f"run-{i}", *videos) for i in range(2)]
     _go(processes)
     for process in processes:
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
         assert process.returncode == 0
     _assert_whole(output, videos)
     ledger = Ledger(output)

@@ -128,7 +128,7 @@ def test_two_gcs_and_a_writer_at_once(busy: str) -> None:
     for number in range(5):
         with open_writer(busy, f"more-{number}") as writer:
             write_video(writer, f"w{number}")
-    assert [process.wait(60) for process in processes] == [0, 0]
+    assert [process.wait(300) for process in processes] == [0, 0]
     gc(busy)
     assert verify(busy).findings == []
     after = {name: len(rows) for name, rows in rows_of(busy).items()}

@@ -45,7 +45,7 @@ def test_a_run_that_was_killed_is_on_record_as_died(tmp_path):
     output = tmp_path / "out"
     command = [sys.executable, "-m", "pipeline", "run", "configs/probe.yaml", str(tmp_path / "v")]
     process = subprocess.Popen([*command, "-o", str(output), "--engine", "local"])
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not read_runs(str(output)) and time.monotonic() < deadline:
         time.sleep(0.05)
     (found,) = read_runs(str(output))

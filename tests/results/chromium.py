@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
+WAIT_MS = 120_000.0
+
 
 def require_chromium() -> str:
     """The path of the system's Chromium. Skips the test where that, or Playwright, is absent."""
@@ -29,7 +31,7 @@ def chromium() -> Iterator[Any]:
 
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        browser = playwright.chromium.launch(executable_path=path, args=arguments, timeout=WAIT_MS)
         yield browser
         browser.close()
 
@@ -47,7 +49,7 @@ def chromium_page(
     try:
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda asked: wrong.extend(_elsewhere(asked.url)))
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(WAIT_MS)
         yield page
     finally:
         page.close()

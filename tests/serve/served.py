@@ -35,10 +35,10 @@ def served(*arguments: object) -> Iterator[str]:
     try:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
-        assert address, process.communicate(timeout=20)[1]
+        assert address, process.communicate(timeout=120)[1]
         yield address
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=120)
         assert (process.returncode, errors) == (0, "")
     finally:
         process.kill()

@@ -23,7 +23,7 @@ def refused(*arguments: object) -> str:
         text=True,
         env=environment(),
         cwd=ROOT,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
@@ -33,7 +33,7 @@ def refused(*arguments: object) -> str:
 def test_it_serves_on_loopback_until_it_is_stopped(corpus):
     with served(corpus.output) as address:
         assert address.startswith("http://127.0.0.1:")
-        with urllib.request.urlopen(address + "api/overview", timeout=20) as answer:
+        with urllib.request.urlopen(address + "api/overview", timeout=120) as answer:
             assert answer.status == 200
             assert b'"frames"' in answer.read()
 
@@ -45,9 +45,9 @@ def test_for_others_it_prints_an_address_with_a_token(corpus):
         assert len(token) >= 32
         here = f"http://127.0.0.1:{port}/"
         with pytest.raises(urllib.error.HTTPError, match="403"):
-            urllib.request.urlopen(here, timeout=20)
+            urllib.request.urlopen(here, timeout=120)
         opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
-        with opener.open(f"{here}?token={token}", timeout=20) as answer:
+        with opener.open(f"{here}?token={token}", timeout=120) as answer:
             assert b"<title>frameledger</title>" in answer.read()
             assert token not in answer.url
 
@@ -84,7 +84,7 @@ def test_without_the_extra_it_says_what_to_install(corpus):
         text=True,
         env=environment(),
         cwd=ROOT,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 2

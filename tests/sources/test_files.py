@@ -199,5 +199,5 @@ def test_what_a_client_takes_counts_for_no_video(store, stored, tmp_path):
     task = plan_video(source, index, GRID)[0]
     given = pickle.dumps((task, limits(tmp_path / "none", cache=1)))
     command = [sys.executable, "-c", CAPPED]
-    ended = subprocess.run(command, input=given, capture_output=True, timeout=60)
+    ended = subprocess.run(command, input=given, capture_output=True, timeout=300)
     assert (ended.returncode, ended.stdout.strip()) == (0, b"3"), ended.stderr.decode()

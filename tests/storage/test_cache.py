@@ -132,7 +132,7 @@ def test_processes_that_read_at_once_fetch_each_block_once(store, tmp_path):
     for reader in readers:
         reader.stdin.write("\n")
         reader.stdin.flush()
-    said = [reader.communicate(timeout=60)[0].strip() for reader in readers]
+    said = [reader.communicate(timeout=300)[0].strip() for reader in readers]
     assert said == [hashlib.sha256(data).hexdigest()] * 3
     assert store.figures()["corpus GET"] == {"requests": 12, "bytes": len(data)}
 

@@ -131,7 +131,7 @@ def test_what_a_killed_pass_had_made_is_taken_over(tmp_path):
         [sys.executable, "-c", _KILLED, job.output],
         cwd=Path(__file__).parents[2],
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert ended.returncode == 9
     assert Ledger(job.output).table("tracks").num_rows == 0
