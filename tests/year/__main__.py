@@ -16,7 +16,8 @@ from pathlib import Path
 
 from tests.year.calendar import year
 from tests.year.report import line_of, table
-from tests.year.simulation import Simulation, Wrong
+from tests.year.runs import Wrong
+from tests.year.simulation import Simulation
 
 
 def main() -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tests.year.calendar import Day
-from tests.year.simulation import Counts, Simulation
+from tests.year.runs import Counts
+from tests.year.simulation import Simulation
 
 
 def line_of(day: Day, simulation: Simulation, seconds: float) -> str:

@@ -17,7 +17,7 @@ def test_every_version_is_worked_once_for_each_analysis(tmp_path):
     command = [sys.executable, "-m", "tests.year", "--days", str(DAYS), "--seed", str(SEED)]
     command += ["--keep", "4", "--without-ray", "--folder", str(tmp_path)]
     done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False
+        command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert done.stdout.count("ok      day") == DAYS
