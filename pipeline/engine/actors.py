@@ -109,9 +109,14 @@ class AnalyzerActor(_Starting[AnalyzerGroup]):
         group.setup()
         return group
 
-    def analyze(self, clips: tuple[ClipPixels, ...], analyses: tuple[str, ...]) -> Parcel:
+    @ray.method(num_returns=2)
+    def analyze(
+        self, clips: tuple[ClipPixels, ...], analyses: tuple[str, ...]
+    ) -> tuple[Parcel, None]:
+        """What there is to say of clips, and beside it what says only that it went well: the driver
+        looks at that, and not at results that may lie on another node."""
         group = self._there()
-        return tuple(group.analyze(clip, analyses) for clip in clips)
+        return tuple(group.analyze(clip, analyses) for clip in clips), None
 
 
 @ray.remote

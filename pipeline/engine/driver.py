@@ -23,7 +23,7 @@ from pipeline.engine.flow import Flow
 from pipeline.engine.handout import Handout
 from pipeline.engine.intake import Intake
 from pipeline.engine.job import Job
-from pipeline.engine.lanes import Board, Indexing, Models, Stream
+from pipeline.engine.lanes import Board, Call, Indexing, Stream
 from pipeline.engine.metrics import RunMetrics
 from pipeline.engine.outbox import Bundle, Outbox, Result
 from pipeline.engine.recovery import Recovery
@@ -42,16 +42,6 @@ IDLE_S = 0.2
 STALL_S = 60.0
 
 
-@dataclass(eq=False)
-class _Analyzing:
-    """An item of a stream with an analyzer."""
-
-    stream: Stream
-    number: int
-    models: Models
-    process: str
-
-
 @dataclass
 class Driver:
     """State of one run; `work` returns when everything due has been reported to its course."""
@@ -63,7 +53,7 @@ class Driver:
     metrics: RunMetrics
     _board: Board = field(default_factory=Board)
     _pending: dict[Any, Any] = field(default_factory=dict)
-    """Reference -> what it is: an Indexing, an _Analyzing or a Bundle."""
+    """Reference -> what it is: an Indexing, a Call or a Bundle."""
     _last_tick: float = 0.0
     _last_look: float = 0.0
     _stalled_at: float | None = None
@@ -206,10 +196,8 @@ class Driver:
     def _came(self, what: Any, ref: Any) -> None:
         if isinstance(what, Indexing):
             self._indexed(what, ref)
-        elif isinstance(what, _Analyzing):
-            what.models.leave(what)
-            what.stream.in_flight -= 1
-            self._collect(Result(what.stream, what.number, ref, what.models, what.process))
+        elif isinstance(what, Call):
+            self._analyzed(what, ref)
         else:
             self._answered(what, ref)
 
@@ -227,10 +215,7 @@ class Driver:
         try:
             ref = next(stream.generator)
         except StopIteration:
-            stream.done = True
-            stream.lane.leave(stream)
-            if stream.failed:
-                self._board.streams.remove(stream)
+            self._ended(stream)
             return
         stream.came()
         if stream.failed:
@@ -240,14 +225,39 @@ class Driver:
         stream.drawn += 1
         models = self._flow.send(stream) if to_analyze else None
         if models is not None:
-            what = _Analyzing(stream, number, models, models.process)
-            models.calls.append(what)
+            parcel, done = models.actor.analyze.remote(ref, stream.work.task.analyses)
+            call = Call(stream, number, models, models.process, parcel)
+            models.calls.append(call)
             self._flow.sent(models)
             stream.in_flight += 1
-            out = models.actor.analyze.remote(ref, stream.work.task.analyses)
-            self._pending[out] = what
+            self._pending[done] = call
         else:
             self._collect(Result(stream, number, ref))
+
+    def _ended(self, stream: Stream) -> None:
+        """The worker has gone on, or has died: heard here, and not only from the collector, which
+        may have much before it. Until then the worker seemed to be free."""
+        stream.done = True
+        if stream.failed:
+            self._board.streams.remove(stream)
+        else:
+            try:
+                ray.get(stream.generator.completed())
+            except RayError as error:
+                self._recovery.shard_error(Result(stream, max(0, stream.drawn - 1), None), error)
+        stream.lane.leave(stream)
+
+    def _analyzed(self, call: Call, done: Any) -> None:
+        error = None
+        try:
+            ray.get(done)
+        except RayError as caught:
+            self._recovery.call_error(call, caught)
+            error = caught
+        call.models.leave(call)
+        call.stream.in_flight -= 1
+        if error is None:
+            self._collect(Result(call.stream, call.number, call.parcel, call.models, call.process))
 
     def _collect(self, result: Result) -> None:
         if not result.stream.failed:
@@ -298,7 +308,7 @@ class Driver:
         if ack.ended is not None and not stream.failed:
             self._board.streams.remove(stream)
             # All its results are in: the worker has returned from it, or is about to.
-            stream.done = True
+            stream.done = stream.landed = True
             stream.lane.leave(stream)
             self._recovery.release()
             self._recovery.record(self.course.shard_done(stream.work.task, ack.ended))

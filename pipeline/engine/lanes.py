@@ -122,6 +122,8 @@ class Stream:
     """The generator is at its end; the worker has gone on."""
     failed: bool = False
     """Given up: it is still drawn to its end, which frees the worker, but nothing is sent on."""
+    landed: bool = False
+    """The collector has all of it: what comes of it yet says nothing."""
     waited_s: float = 0.0
     """Seconds for which its next result has been owed."""
     spent_s: float = 0.0
@@ -222,7 +224,7 @@ class Lane(Member):
 class Models(Member):
     """An analyzer of split placement."""
 
-    calls: list[Any] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
     """What is with it, in the order in which it was sent them."""
     waited_s: float = 0.0
     """Seconds for which it has worked on the first of them."""
@@ -242,7 +244,21 @@ class Models(Member):
             return not self.calls
         return len(self.calls) < CALLS_PER_ANALYZER and not self.calls[0].stream.suspect
 
-    def leave(self, call: Any) -> None:
+    def leave(self, call: Call) -> None:
         """A call has ended, one way or the other."""
         self.calls.remove(call)
         self.waited_s = 0.0
+
+
+@dataclass(eq=False)
+class Call:
+    """An item of a stream with an analyzer."""
+
+    stream: Stream
+    number: int
+    """How many of the attempt's items came before it."""
+    models: Models
+    process: str
+    """Of the processes of `models`, the one that was sent it."""
+    parcel: Any
+    """Reference to what comes of it."""

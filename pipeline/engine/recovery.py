@@ -19,7 +19,17 @@ from pipeline.engine.collectors import Collectors
 from pipeline.engine.course import Course, Report
 from pipeline.engine.fleet import Fleet
 from pipeline.engine.job import Job
-from pipeline.engine.lanes import MOST_EXCUSED, Board, Indexing, Lane, Member, Models, Stream, Work
+from pipeline.engine.lanes import (
+    MOST_EXCUSED,
+    Board,
+    Call,
+    Indexing,
+    Lane,
+    Member,
+    Models,
+    Stream,
+    Work,
+)
 from pipeline.engine.outbox import Result
 from pipeline.engine.ray_errors import Cause, died, explain, tells_of_lost_node
 from pipeline.records import Failure
@@ -119,7 +129,7 @@ class Recovery:
     def shard_error(self, result: Result, error: RayError) -> None:
         """An attempt at a shard failed: this came instead of a result."""
         stream, models = result.stream, result.models
-        if stream.failed:
+        if stream.failed or stream.landed:
             return  # Another result of the same attempt has told already.
         link = self.collectors.link_of(error)
         if link is not None:
@@ -146,6 +156,20 @@ class Recovery:
             elif stream in stream.lane.queue:
                 self._spare(stream.lane.queue[1:])
         self._strike(stream, cause.said(stream.verdict), result.number, death)
+
+    def call_error(self, call: Call, error: RayError) -> None:
+        """An analyzer has not come to its end with a call. Where it died over it, or has to be
+        ended, it was at work on the first that it had."""
+        models = call.models
+        had = [one for one in models.calls if one.process == call.process]
+        is_dead = self._lost(error) is models
+        if is_dead:
+            call = had[0]
+        if is_dead or explain(error, "analyze").device_lost:
+            for other in had:
+                if other.stream is not call.stream:
+                    self._put_off(other.stream)
+        self.shard_error(Result(call.stream, call.number, None, models, call.process), error)
 
     def _blame_first(self, lane: Lane, cause: Cause) -> None:
         """The worker died over what it had first, whatever told of it."""

@@ -9,6 +9,7 @@ A process of its own: the faults come into Ray's workers by the environment that
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import threading
 import time
@@ -24,6 +25,8 @@ from tests.engine.test_engines import probe
 from tests.videos import make
 
 FRAMES = {"marked": 300, "healthy": 100}
+SEVERAL = 14
+"""Healthy videos around the marked one, where one after the other is to be met."""
 MARKED_FRAME = 100
 
 CASES: dict[str, dict[str, Any]] = {
@@ -46,6 +49,19 @@ CASES |= {
 }
 CASES["room-comes-late"] = {"stage": "none", "how": "hang", "full_s": 10.0}
 """Others have all CPUs for longer than three starts may take."""
+CASES |= {
+    f"late-{placement}": {
+        "stage": stage,
+        "how": "crash",
+        "times": 1,
+        "placement": placement,
+        "attempts": 1,
+        "collect_s": 0.4,
+        "videos": "several",
+    }
+    for placement, stage in (("fused", "decode"), ("split", "analyze"))
+}
+"""The collector, from which results are heard, is far behind; a video has one try."""
 ALONE = ("collector-idle", "room-comes-late")
 """What these do to a cluster, all runs on it would feel."""
 AT_ONCE, WORKERS = 2, 2
@@ -56,6 +72,9 @@ def main(folder: Path) -> None:
     import ray
 
     videos = {name: make(folder / "v" / f"{name}.mp4", n, gop=30) for name, n in FRAMES.items()}
+    for number in range(SEVERAL):
+        make(folder / "several" / f"{number:02}.mp4", 100 + number, gop=30)
+    shutil.copy(videos["marked"], folder / "several" / "02 marked.mp4")
     ray.init(
         address="local",
         num_cpus=AT_ONCE * WORKERS,
@@ -65,27 +84,28 @@ def main(folder: Path) -> None:
         object_store_memory=256 * 2**20,
     )
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        beside = {
-            name: pool.submit(play, folder, videos, name) for name in CASES if name not in ALONE
-        }
+        beside = {name: pool.submit(play, folder, name) for name in CASES if name not in ALONE}
     said = {name: one.result() for name, one in beside.items()}
-    said |= {name: play(folder, videos, name) for name in ALONE}
+    said |= {name: play(folder, name) for name in ALONE}
     (folder / "said.json").write_text(json.dumps(said))
     ray.shutdown()
 
 
-def play(folder: Path, videos: dict[str, Path], name: str) -> dict[str, Any]:
+def play(folder: Path, name: str) -> dict[str, Any]:
     """One case: what the run said of itself."""
     output, case = folder / name, CASES[name]
-    tell(output, case, videos["marked"])
+    corpus = folder / case.get("videos", "v")
+    marked = next(corpus.glob("*marked.mp4"))
+    tell(output, case, marked)
     if case.get("kill") == "collector":
         kill_collector(output)
     if case.get("full_s"):
         fill(case["full_s"])
     limits = LIMITS if case["how"] == "hang" else {}
     engine = {"placement": case.get("placement", "auto"), "workers": WORKERS, **limits}
+    engine["attempts"] = case.get("attempts", 3)
     try:
-        return run(probe(engine=engine), [str(folder / "v")], output, engine="ray").as_dict()
+        return run(probe(engine=engine), [str(corpus)], output, engine="ray").as_dict()
     except FrameledgerError as error:
         return {"error": str(error)}
 
@@ -106,7 +126,7 @@ def tell(output: Path, case: dict[str, Any], video: Path) -> None:
     }
     folder = Path(f"{output}.faults")
     folder.mkdir()
-    told = {"mark": mark, "pace_s": case.get("pace_s", 0.0)}
+    told = {"mark": mark, **{name: case.get(name, 0.0) for name in ("pace_s", "collect_s")}}
     (folder / "faults.json").write_text(json.dumps(told))
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.verify import verify
-from tests.engine.supervised import CASES, FRAMES, MARKED_FRAME, tell
+from tests.engine.supervised import CASES, FRAMES, MARKED_FRAME, SEVERAL, tell
 from tests.videos import make
 
 HOOK = Path(__file__).parents[1] / "chaos" / "hook"
@@ -22,7 +22,8 @@ CLIP = (96, 103)
 """First and last frame of the clip of eight that holds the marked one."""
 
 ALWAYS = [n for n, c in CASES.items() if not c.get("times") and c["stage"] in ("decode", "analyze")]
-ONCE = [n for n, c in CASES.items() if c.get("times") and c["stage"] != "start"]
+LATE = [n for n, c in CASES.items() if "collect_s" in c]
+ONCE = [n for n, c in CASES.items() if c.get("times") and c["stage"] != "start" and n not in LATE]
 INDEX = [n for n, c in CASES.items() if c["stage"] == "index"]
 
 
@@ -91,6 +92,18 @@ def test_17_18_what_ends_or_breaks_a_process_once_costs_no_row(played, name):
     assert_healthy_whole(folder / name)
     assert len(rows_of(folder / name, "marked")) == FRAMES["marked"]
     assert Ledger(folder / name).table("failures").num_rows == 0
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_a_death_that_is_heard_of_late_costs_what_was_worked_on_alone(played, name):
+    """What was queued behind it, or was given to the dead process meanwhile, is not to blame."""
+    folder, said = played
+    assert said[name].get("error") is None
+    assert (said[name]["videos_ok"], said[name]["videos_failed"]) == (SEVERAL, 1), said[name]
+    failures = Ledger(folder / name).table("failures").to_pylist()
+    assert {Path(row["uri"]).name for row in failures} == {"02 marked.mp4"}
+    assert {row["reason"] for row in failures} == {"the process that worked on it died"}
+    assert {row["attempts"] for row in failures} == {1}
 
 
 def test_a_collector_that_dies_with_nothing_in_hand_is_missed(played):

@@ -39,6 +39,9 @@ class Faults:
         if not os.path.exists(os.path.join(self._folder, "hurry")):
             time.sleep(self._told.get("pace_s", 0.0))
 
+    def collect_slowly(self) -> None:
+        time.sleep(self._told.get("collect_s", 0.0))
+
     def limit_files(self) -> None:
         if self._told.get("file_bytes"):
             import resource
@@ -126,14 +129,20 @@ def _on_device(member: Any) -> Any:
 
 
 def patch_collect(module: ModuleType) -> None:
-    create = module.Collector.__init__
+    create, add = module.Collector.__init__, module.Collector.add
 
     @functools.wraps(create)
     def limited(self, job, *args, **kwargs):  # type: ignore[no-untyped-def]
-        Faults(job.output).limit_files()
+        self.faults = Faults(job.output)
+        self.faults.limit_files()
         create(self, job, *args, **kwargs)
 
-    module.Collector.__init__ = limited
+    @functools.wraps(add)
+    def slow(self, parcel):  # type: ignore[no-untyped-def]
+        self.faults.collect_slowly()
+        return add(self, parcel)
+
+    module.Collector.__init__, module.Collector.add = limited, slow
 
 
 def _remember_job(kind: Any) -> None:
