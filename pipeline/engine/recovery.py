@@ -91,7 +91,7 @@ class Recovery:
         """Reading a video's packets failed."""
         dead = self._lost(error)
         if dead is not None and what.lane.is_first(what):
-            self._spare(what.lane.queue[1:])
+            self._spare(what)
         elif dead is not None:
             what.spared = True
         elif tells_of_lost_node(error):
@@ -154,7 +154,7 @@ class Recovery:
             if stream in stream.lane.queue and not stream.lane.is_first(stream):
                 self._blame_first(stream.lane, cause)
             elif stream in stream.lane.queue:
-                self._spare(stream.lane.queue[1:])
+                self._spare(stream)
         self._strike(stream, cause.said(stream.verdict), result.number, death)
 
     def call_error(self, call: Call, error: RayError) -> None:
@@ -173,8 +173,8 @@ class Recovery:
 
     def _blame_first(self, lane: Lane, cause: Cause) -> None:
         """The worker died over what it had first, whatever told of it."""
-        first, *behind = lane.queue
-        self._spare(behind)
+        first = lane.queue[0]
+        self._spare(first)
         if isinstance(first, Stream):
             number = first.drawn
             self._strike(first, cause.said(first.verdict), number, _Death(lane, first.process))
@@ -259,9 +259,12 @@ class Recovery:
         else:
             self._again(retry)
 
-    def _spare(self, behind: list[Stream | Indexing]) -> None:
-        """What was queued behind something that killed the worker is not to blame for it."""
-        for item in behind:
+    def _spare(self, killer: Stream | Indexing) -> None:
+        """What was queued behind something that killed the worker is not to blame for it. The
+        process in its place may have more by now, which goes on."""
+        for item in [*killer.lane.queue]:
+            if item is killer or item.process != killer.process:
+                continue
             if isinstance(item, Stream):
                 self._put_off(item)
             else:
