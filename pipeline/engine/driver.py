@@ -23,9 +23,9 @@ from pipeline.engine.flow import Flow
 from pipeline.engine.handout import Handout
 from pipeline.engine.intake import Intake
 from pipeline.engine.job import Job
-from pipeline.engine.lanes import Board, Call, Indexing, Stream
+from pipeline.engine.lanes import Board, Indexing, Result, Stream
 from pipeline.engine.metrics import RunMetrics
-from pipeline.engine.outbox import Bundle, Outbox, Result
+from pipeline.engine.outbox import Bundle, Outbox
 from pipeline.engine.recovery import Recovery
 from pipeline.engine.stats import Ack
 from pipeline.engine.watchdog import Watchdog
@@ -53,7 +53,7 @@ class Driver:
     metrics: RunMetrics
     _board: Board = field(default_factory=Board)
     _pending: dict[Any, Any] = field(default_factory=dict)
-    """Reference -> what it is: an Indexing, a Call or a Bundle."""
+    """Reference -> what it is: an Indexing, a Result or a Bundle."""
     _last_tick: float = 0.0
     _last_look: float = 0.0
     _stalled_at: float | None = None
@@ -196,7 +196,7 @@ class Driver:
     def _came(self, what: Any, ref: Any) -> None:
         if isinstance(what, Indexing):
             self._indexed(what, ref)
-        elif isinstance(what, Call):
+        elif isinstance(what, Result):
             self._analyzed(what, ref)
         else:
             self._answered(what, ref)
@@ -226,11 +226,11 @@ class Driver:
         models = self._flow.send(stream) if to_analyze else None
         if models is not None:
             parcel, done = models.actor.analyze.remote(ref, stream.work.task.analyses)
-            call = Call(stream, number, models, models.process, parcel)
-            models.calls.append(call)
+            result = Result(stream, number, parcel, models, models.process)
+            models.calls.append(result)
             self._flow.sent(models)
             stream.in_flight += 1
-            self._pending[done] = call
+            self._pending[done] = result
         else:
             self._collect(Result(stream, number, ref))
 
@@ -247,17 +247,17 @@ class Driver:
                 self._recovery.shard_error(Result(stream, max(0, stream.drawn - 1), None), error)
         stream.lane.leave(stream)
 
-    def _analyzed(self, call: Call, done: Any) -> None:
-        error = None
+    def _analyzed(self, result: Result, done: Any) -> None:
+        models = result.models
+        assert models is not None
         try:
             ray.get(done)
-        except RayError as caught:
-            self._recovery.call_error(call, caught)
-            error = caught
-        call.models.leave(call)
-        call.stream.in_flight -= 1
-        if error is None:
-            self._collect(Result(call.stream, call.number, call.parcel, call.models, call.process))
+        except RayError as error:
+            self._recovery.call_error(result, models, error)
+        else:
+            self._collect(result)
+        models.leave(result)
+        result.stream.in_flight -= 1
 
     def _collect(self, result: Result) -> None:
         if not result.stream.failed:

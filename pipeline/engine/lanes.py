@@ -224,7 +224,7 @@ class Lane(Member):
 class Models(Member):
     """An analyzer of split placement."""
 
-    calls: list[Call] = field(default_factory=list)
+    calls: list[Result] = field(default_factory=list)
     """What is with it, in the order in which it was sent them."""
     waited_s: float = 0.0
     """Seconds for which it has worked on the first of them."""
@@ -244,21 +244,22 @@ class Models(Member):
             return not self.calls
         return len(self.calls) < CALLS_PER_ANALYZER and not self.calls[0].stream.suspect
 
-    def leave(self, call: Call) -> None:
+    def leave(self, call: Result) -> None:
         """A call has ended, one way or the other."""
         self.calls.remove(call)
         self.waited_s = 0.0
 
 
 @dataclass(eq=False)
-class Call:
-    """An item of a stream with an analyzer."""
+class Result:
+    """What comes of an item of a stream: a parcel of results, or what went wrong."""
 
     stream: Stream
     number: int
-    """How many of the attempt's items came before it."""
-    models: Models
-    process: str
+    """How many of the attempt's items came before it: clips, where the shard is suspect."""
+    ref: Any
+    """None where it is known that there is no parcel."""
+    models: Models | None = None
+    """Who analyzes it, where that is another than who decoded it."""
+    process: str = ""
     """Of the processes of `models`, the one that was sent it."""
-    parcel: Any
-    """Reference to what comes of it."""

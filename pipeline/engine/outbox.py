@@ -13,25 +13,11 @@ from typing import Any
 
 from pipeline.engine.collector_link import CollectorLink
 from pipeline.engine.collectors import Collectors
-from pipeline.engine.lanes import Models, Stream
+from pipeline.engine.lanes import Result
 
 BUNDLE_S = 0.05
 MOST = 32
 """Results at a collector and not yet acknowledged, above which no more are drawn."""
-
-
-@dataclass(eq=False)
-class Result:
-    """A parcel of results, or of what went wrong."""
-
-    stream: Stream
-    number: int
-    """How many of the attempt's items came before it: clips, where the shard is suspect."""
-    ref: Any
-    models: Models | None = None
-    """Who analyzed it, where that was another than who decoded it."""
-    process: str = ""
-    """Of the processes of `models`, the one that was sent it."""
 
 
 @dataclass(eq=False)

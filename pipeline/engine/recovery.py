@@ -22,15 +22,14 @@ from pipeline.engine.job import Job
 from pipeline.engine.lanes import (
     MOST_EXCUSED,
     Board,
-    Call,
     Indexing,
     Lane,
     Member,
     Models,
+    Result,
     Stream,
     Work,
 )
-from pipeline.engine.outbox import Result
 from pipeline.engine.ray_errors import Cause, died, explain, tells_of_lost_node
 from pipeline.records import Failure
 
@@ -157,10 +156,9 @@ class Recovery:
                 self._spare(stream)
         self._strike(stream, cause.said(stream.verdict), result.number, death)
 
-    def call_error(self, call: Call, error: RayError) -> None:
+    def call_error(self, call: Result, models: Models, error: RayError) -> None:
         """An analyzer has not come to its end with a call. Where it died over it, or has to be
         ended, it was at work on the first that it had."""
-        models = call.models
         had = [one for one in models.calls if one.process == call.process]
         is_dead = self._lost(error) is models
         if is_dead:
@@ -169,7 +167,7 @@ class Recovery:
             for other in had:
                 if other.stream is not call.stream:
                     self._put_off(other.stream)
-        self.shard_error(Result(call.stream, call.number, None, models, call.process), error)
+        self.shard_error(call, error)
 
     def _blame_first(self, lane: Lane, cause: Cause) -> None:
         """The worker died over what it had first, whatever told of it."""

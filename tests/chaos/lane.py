@@ -19,7 +19,7 @@ from tests.chaos.processes import MARK, end_all, orphans
 
 ROOT = Path(__file__).parents[2]
 HOOK = Path(__file__).parent / "hook"
-RUN_S = 300.0
+RUN_S = 90.0
 """A run that takes longer hangs."""
 OWN = ("tmp", "home", "here")
 """Folders that a run is given as its temporary, home and working folder, to be left empty."""

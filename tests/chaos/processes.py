@@ -18,7 +18,7 @@ TITLES: dict[Role, tuple[str, ...]] = {
     "collector": ("ray::CollectorActor",),
 }
 ACTORS = tuple(title for titles in TITLES.values() for title in titles)
-GONE_S = 30.0
+GONE_S = 10.0
 """After a driver's end its actors and its own Ray have so long to go."""
 
 
