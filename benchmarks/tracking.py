@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.measure import frameledger, table
 from benchmarks.videos import demo_720p
 
-SECONDS = 10
+SECONDS = 60
 ROUNDS = 2
 BACKENDS = ("bytetrack", "ocsort")
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.demo.background import Background
 from pipeline.demo.pattern import draw_index, strip_height
 
 SHAPES = ("circle", "square", "triangle")
@@ -38,8 +38,6 @@ _REFERENCE_SIZE = (256, 160)
 _RADIUS = (17.0, 24.0)
 _TILT = 0.3  # radians; a square that stands on a corner would be hard to tell from a circle
 _OUTLINE = 1.6
-_GRID = (6, 9)  # knots of the background, rows and columns
-_GRAIN = 7  # grey levels of film grain; few, because grain is what costs bits
 
 Image = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
@@ -137,11 +135,7 @@ class World:
         rng = np.random.default_rng([seed, 0])
         ids = _draw_classes(rng) if class_ids is None else list(class_ids)
         self.sprites = _draw_sprites(rng, ids, width, self.scene_height, self._scale)
-        rng = np.random.default_rng([seed, 1])  # the same background whatever the objects
-        self._knot_rate = rng.uniform(0.2, 0.9, (*_GRID, 3))
-        self._knot_phase = rng.uniform(0, 2 * math.pi, (*_GRID, 3))
-        self._base_grey = rng.uniform(88, 150)
-        self._contrast = rng.uniform(10, 38)
+        self._background = Background(seed, width, height)
 
     @property
     def _scale(self) -> float:
@@ -195,7 +189,7 @@ class World:
 
     def render_at(self, time_s: float, grain_seed: int = 0) -> Image:
         """The scene at any time, without an index: uint8 RGB (height, width, 3)."""
-        frame = self._background(time_s, grain_seed)
+        frame = self._background.at(time_s, grain_seed)
         scene = frame[: self.scene_height]
         outline = max(0.8, _OUTLINE * self._scale)
         for sprite in self.sprites:
@@ -210,26 +204,6 @@ class World:
             below = scene[picture].astype(np.float32)
             colour = light * _RGB[sprite.class_id]
             scene[picture] = (below + (colour - below) * alpha + 0.5).astype(np.uint8)
-        return frame
-
-    def _background(self, time_s: float, grain_seed: int) -> Image:
-        """Smooth drifting noise of low saturation, and grain: uint8 (height, width, 3)."""
-        knots = np.sin(self._knot_rate * time_s + self._knot_phase)
-        grey = knots.mean(axis=2, keepdims=True) * 1.7
-        levels = self._base_grey + self._contrast * grey + 9.0 * knots
-        # A large picture is computed at a fraction of its size: the background is smooth.
-        step = max(1, self.width // 320)
-        rows, columns = -(-self.height // step), -(-self.width // step)
-        down = _interpolation(rows, _GRID[0]) @ levels.reshape(_GRID[0], -1).astype(np.float32)
-        right = _interpolation(columns, _GRID[1])
-        smooth = np.matmul(right, down.reshape(rows, _GRID[1], 3)).astype(np.uint8)
-        if step > 1:
-            smooth = smooth.repeat(step, axis=0).repeat(step, axis=1)
-        grain = _grain(self.height, self.width)
-        shift_y, shift_x = (grain_seed * 37) % 64, (grain_seed * 23) % 64
-        frame = smooth[: self.height, : self.width].copy()
-        # The background stays below 255 - _GRAIN, so this cannot overflow.
-        frame += grain[shift_y : shift_y + self.height, shift_x : shift_x + self.width]
         return frame
 
 
@@ -331,23 +305,3 @@ def _overlap(
         return nothing, nothing
     local = (slice(rows[0] - y, rows[1] - y), slice(columns[0] - x, columns[1] - x))
     return local, (slice(*rows), slice(*columns))
-
-
-@lru_cache(maxsize=32)
-def _interpolation(size: int, knots: int) -> FloatArray:
-    """float32 (size, knots): weights of a smooth (raised cosine) interpolation between knots."""
-    position = np.linspace(0, knots - 1, size)
-    first = np.minimum(position.astype(int), knots - 2)
-    share = (1 - np.cos(math.pi * (position - first))) / 2
-    weights = np.zeros((size, knots), dtype=np.float32)
-    weights[np.arange(size), first] = 1 - share
-    weights[np.arange(size), first + 1] = share
-    return weights
-
-
-@lru_cache(maxsize=8)
-def _grain(height: int, width: int) -> Image:
-    """uint8 (height + 64, width + 64, 3) of grey grain, to be cut at any shift below 64."""
-    rng = np.random.default_rng(0)
-    grain = rng.integers(0, _GRAIN, (height + 64, width + 64, 1), dtype=np.uint8)
-    return grain.repeat(3, axis=2)

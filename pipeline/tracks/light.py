@@ -243,10 +243,13 @@ def distinct(xyxy: np.ndarray, scores: np.ndarray, most_iou: float) -> np.ndarra
         return np.arange(len(scores))
     low = np.maximum(xyxy[:, None, :2], xyxy[None, :, :2])
     high = np.minimum(xyxy[:, None, 2:], xyxy[None, :, 2:])
-    common = np.clip(high - low, 0, None).prod(axis=2)
-    areas = (xyxy[:, 2:] - xyxy[:, :2]).prod(axis=1)
+    sides = np.maximum(high - low, 0)
+    common = sides[..., 0] * sides[..., 1]
+    areas = common.diagonal()
     union = areas[:, None] + areas[None, :] - common
     same = common > most_iou * union
+    if not np.triu(same, 1).any():
+        return np.arange(len(scores))
     kept: list[int] = []
     for at in np.argsort(-scores, kind="stable").tolist():
         if not same[at, kept].any():
