@@ -16,6 +16,7 @@ import pytest
 from tests.videos import make
 
 ROOT = Path(__file__).parents[1]
+HOOK = ROOT / "tests" / "chaos" / "hook"
 
 
 def frameledger(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -193,7 +194,13 @@ def test_stopping_keeps_what_is_whole(tmp_path, how):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "pipeline", "run", "configs/probe.yaml", str(tmp_path / "v")]
     options = ["--output", str(out), "--engine", "local", "--set", "commit.seconds=0.01"]
-    process = subprocess.Popen([*command, *options], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    # However late the signal comes on a busy machine, the run is not at its end.
+    (tmp_path / "out.faults").mkdir()
+    (tmp_path / "out.faults" / "faults.json").write_text(json.dumps({"pace_s": 0.05}))
+    slowed = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (HOOK, ROOT)))}
+    process = subprocess.Popen(
+        [*command, *options], cwd=ROOT, env=slowed, stderr=subprocess.PIPE, text=True
+    )
     while not (out / "videos" / "_delta_log" / "00000000000000000001.json").exists():
         assert process.poll() is None
         time.sleep(0.01)

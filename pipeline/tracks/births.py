@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.config_trackers import Sam2Config
-from pipeline.tracks.light import Boxes, distinct
+from pipeline.tracks.light import Boxes
+from pipeline.tracks.overlaps import usable
 from pipeline.tracks.samurai import Box, box_iou
 
 
@@ -28,16 +29,11 @@ class Covered(NamedTuple):
     class_id: int
 
 
-def usable(boxes: Boxes, config: Sam2Config) -> list[int]:
+def usable_places(boxes: Boxes, config: Sam2Config) -> list[int]:
     """Places of the detections that have an area and are no second one of an object."""
-    sides = boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]
-    whole = np.isfinite(boxes.xyxy).all(axis=1) & (sides > 0).all(axis=1)
-    names = boxes.class_ids if config.class_aware else np.zeros_like(boxes.class_ids)
-    kept: list[int] = []
-    for name in sorted(set(names.tolist())):
-        at = np.flatnonzero((names == name) & whole)
-        kept += at[distinct(boxes.xyxy[at], boxes.scores[at], config.duplicate_iou)].tolist()
-    return sorted(kept)
+    groups = boxes.class_ids if config.class_aware else np.zeros_like(boxes.class_ids)
+    places: list[int] = usable(boxes.xyxy, boxes.scores, groups, config.duplicate_iou).tolist()
+    return places
 
 
 def matched(

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config_trackers import ByteTrackConfig, OCSortConfig
+from pipeline.tracks.overlaps import Overlap, usable
 from pipeline.tracks.state import restore_tracklet, tracklet_state
 
 SEMANTICS = 1
@@ -117,20 +118,20 @@ class LightTracker:
             self._by_class.clear()
             self._class_of.clear()
         self._size = size
-        # A filter of scale and aspect divides by the height.
-        sides = boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]
-        whole = np.isfinite(boxes.xyxy).all(axis=1) & (sides > 0).all(axis=1)
         aware = self._config.class_aware
         groups = boxes.class_ids if aware else np.full(len(boxes.scores), _ALL)
+        at = usable(boxes.xyxy, boxes.scores, groups, self._config.duplicate_iou)
+        by_class: dict[int, list[int]] = {
+            name: [] for name, tracker in self._by_class.items() if tracker.tracks
+        }
+        for i, name in zip(at.tolist(), groups[at].tolist(), strict=True):
+            by_class.setdefault(name, []).append(i)
         found: list[TrackBox] = []
-        for name in sorted({*self._by_class, *groups.tolist()}):
-            at = np.flatnonzero((groups == name) & whole)
-            at = at[distinct(boxes.xyxy[at], boxes.scores[at], self._config.duplicate_iou)]
-            tracker = self._by_class.get(name)
-            if tracker is None:
-                tracker = self._by_class[name] = self._made()
-            if len(at) or tracker.tracks:
-                found += self._step(tracker, time_s, boxes, at)
+        for name in sorted(by_class):
+            if name not in self._by_class:
+                self._by_class[name] = self._made()
+            places = np.array(by_class[name], np.int64)
+            found += self._step(self._by_class[name], time_s, boxes, places)
         alive = {one.tracker_id for each in self._by_class.values() for one in each.tracks}
         self._class_of = {i: name for i, name in self._class_of.items() if i in alive}
         return sorted(found, key=lambda one: one.track_id)
@@ -197,6 +198,7 @@ class LightTracker:
             "minimum_consecutive_frames": config.min_frames,
             "minimum_iou_threshold": config.min_iou,
             "high_conf_det_threshold": config.high_score,
+            "iou": Overlap(),
         }
         tracker: Any
         if isinstance(config, ByteTrackConfig):
@@ -228,33 +230,6 @@ class LightTracker:
     def _next_id(self) -> int:
         self._last_id += 1
         return self._last_id
-
-
-def distinct(xyxy: np.ndarray, scores: np.ndarray, most_iou: float) -> np.ndarray:
-    """Places of the boxes that overlap no better one by more than `most_iou`, ascending.
-
-    Greedy non-maximum suppression; of equal scores the earlier box is the better one.
-
-    Args:
-        xyxy: float64 (n, 4).
-        scores: float64 (n,).
-    """
-    if len(scores) < 2:
-        return np.arange(len(scores))
-    low = np.maximum(xyxy[:, None, :2], xyxy[None, :, :2])
-    high = np.minimum(xyxy[:, None, 2:], xyxy[None, :, 2:])
-    sides = np.maximum(high - low, 0)
-    common = sides[..., 0] * sides[..., 1]
-    areas = common.diagonal()
-    union = areas[:, None] + areas[None, :] - common
-    same = common > most_iou * union
-    if not np.triu(same, 1).any():
-        return np.arange(len(scores))
-    kept: list[int] = []
-    for at in np.argsort(-scores, kind="stable").tolist():
-        if not same[at, kept].any():
-            kept.append(at)
-    return np.sort(np.array(kept, np.int64))
 
 
 def _saved(tracker: Any) -> dict[str, Any]:

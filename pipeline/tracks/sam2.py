@@ -18,7 +18,7 @@ import numpy as np
 
 from pipeline.config_trackers import Sam2Config
 from pipeline.errors import ConfigError
-from pipeline.tracks.births import Births, Covered, box_at, matched, usable
+from pipeline.tracks.births import Births, Covered, box_at, matched, usable_places
 from pipeline.tracks.follower import Follower
 from pipeline.tracks.frame_masks import FrameMask, Once, Scale, clipped, mask_of
 from pipeline.tracks.light import Boxes
@@ -141,7 +141,7 @@ class Sam2Tracker:
         picture = Once(lambda: self._model.picture(pixels))
         masks = {track.number: self._look(track, picture) for track in self._tracks}
         self._end(time_s, masks)
-        places = usable(boxes, self._config)
+        places = usable_places(boxes, self._config)
         seen = [(track, mask) for track in self._tracks if (mask := masks[track.number])]
         covers = [Covered(mask.box, track.class_id) for track, mask in seen]
         pairs = matched(covers, boxes, places, self._config)

@@ -40,7 +40,13 @@ CASES: dict[str, dict[str, Any]] = {
     "illegal-once-fused": {"stage": "analyze", "how": "illegal", "times": 1},
     "illegal-once-split": {"stage": "analyze", "how": "illegal", "times": 1, "placement": "split"},
 }
-CASES["collector-idle"] = {"stage": "none", "how": "", "pace_s": 0.3, "kill": "collector"}
+CASES["collector-idle"] = {
+    "stage": "none",
+    "how": "",
+    "pace_s": 0.3,
+    "kill": "collector",
+    "workers": 2,
+}
 """It dies while nothing is with it: clips come more slowly than it comes back."""
 CASES["hang-start-once"] = {"stage": "start", "how": "hang", "times": 1, "placement": "split"}
 CASES |= {
@@ -58,13 +64,14 @@ CASES |= {
         "attempts": 1,
         "collect_s": 0.4,
         "videos": "several",
+        "workers": 2,
     }
     for placement, stage in (("fused", "decode"), ("split", "analyze"))
 }
 """The collector, from which results are heard, is far behind; a video has one try."""
 ALONE = ("collector-idle", "room-comes-late")
 """What these do to a cluster, all runs on it would feel."""
-AT_ONCE, WORKERS = 2, 2
+CPUS, AT_ONCE = 4, 3
 LIMITS = {"clip_timeout": 3.0, "index_timeout": 3.0, "start_timeout": 3.0}
 
 
@@ -77,7 +84,7 @@ def main(folder: Path) -> None:
     shutil.copy(videos["marked"], folder / "several" / "02 marked.mp4")
     ray.init(
         address="local",
-        num_cpus=AT_ONCE * WORKERS,
+        num_cpus=CPUS,
         include_dashboard=False,
         log_to_driver=False,
         logging_level="ERROR",
@@ -102,8 +109,8 @@ def play(folder: Path, name: str) -> dict[str, Any]:
     if case.get("full_s"):
         fill(case["full_s"])
     limits = LIMITS if case["how"] == "hang" else {}
-    engine = {"placement": case.get("placement", "auto"), "workers": WORKERS, **limits}
-    engine["attempts"] = case.get("attempts", 3)
+    usual = {"placement": "auto", "workers": 1, "attempts": 3}
+    engine = {name: case.get(name, value) for name, value in usual.items()} | limits
     try:
         return run(probe(engine=engine), [str(corpus)], output, engine="ray").as_dict()
     except FrameledgerError as error:
@@ -151,7 +158,7 @@ def fill(seconds: float) -> None:
         def is_there(self) -> bool:
             return True
 
-    other = ray.remote(num_cpus=AT_ONCE * WORKERS)(Other).remote()
+    other = ray.remote(num_cpus=CPUS)(Other).remote()
     ray.get(other.is_there.remote())
     threading.Timer(seconds, ray.kill, [other]).start()
 

@@ -189,11 +189,15 @@ def assert_whole(output: Path, frames: int) -> None:
     assert Ledger(output).table("embeddings").num_rows == frames
 
 
+@pytest.fixture(scope="module")
+def long(tmp_path_factory) -> Path:
+    return make(tmp_path_factory.mktemp("long") / "long.mp4", 4200, gop=60)
+
+
 @pytest.mark.parametrize("placement", ["fused", "split"])
-def test_shards_of_one_video_are_worked_at_once(ray_here, tmp_path, placement):
-    path = make(tmp_path / "long.mp4", 4200, gop=60)
+def test_shards_of_one_video_are_worked_at_once(ray_here, long, tmp_path, placement):
     config = probe(engine={"placement": placement}, clip={"length": 32})
-    summary = run(config, [str(path)], tmp_path / "out", engine="ray")
+    summary = run(config, [str(long)], tmp_path / "out", engine="ray")
     assert (summary.shards, summary.videos_ok) == (5, 1)
     assert_whole(tmp_path / "out", 4200)
 

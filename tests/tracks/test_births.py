@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from pipeline.config_trackers import Sam2Config
-from pipeline.tracks.births import Births, Covered, matched, usable
+from pipeline.tracks.births import Births, Covered, matched, usable_places
 from tests.tracks.sam2_made import boxes_of
 
 
@@ -21,15 +21,15 @@ FAR = (60.0, 10.0, 80.0, 30.0)
 
 def test_second_boxes_of_an_object_are_left_out() -> None:
     found = boxes_of((*HERE, 0.8, 0), (*NEAR, 0.9, 0), (*HERE, 0.7, 1), (*FAR, 0.6, 0))
-    assert usable(found, config()) == [1, 2, 3]
-    assert usable(found, config(class_aware=False)) == [1, 3]
-    assert usable(found, config(duplicate_iou=1.0)) == [0, 1, 2, 3]
+    assert usable_places(found, config()) == [1, 2, 3]
+    assert usable_places(found, config(class_aware=False)) == [1, 3]
+    assert usable_places(found, config(duplicate_iou=1.0)) == [0, 1, 2, 3]
 
 
 def test_boxes_without_an_area_are_left_out() -> None:
     nan = float("nan")
     found = boxes_of((5, 5, 5, 9, 0.9, 0), (0, 0, nan, 4, 0.9, 0), (*HERE, 0.1, 0))
-    assert usable(found, config()) == [2]
+    assert usable_places(found, config()) == [2]
 
 
 def test_pairs_that_overlap_best_go_first() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config_trackers import ByteTrackConfig, OCSortConfig
-from pipeline.tracks.light import LightTracker, TrackBox, distinct
+from pipeline.tracks.light import LightTracker, TrackBox
 from pipeline.tracks.state import pack, unpack
 from tests.tracks.made import HEIGHT, WIDTH, boxes, crowd
 
@@ -183,8 +183,6 @@ def test_min_frames_keeps_what_is_seen_once_out(backend):
 
 def test_duplicates_have_no_track():
     pair = boxes(moving(50), moving(53, 0.8), moving(50, 0.85, class_id=1), moving(300, 0.75))
-    assert distinct(pair.xyxy, pair.scores, 0.7).tolist() == [0, 3]
-    assert distinct(pair.xyxy, pair.scores, 1.0).tolist() == [0, 1, 2, 3]
     found = make().step(0.0, SIZE, pair)
     assert [(one.detection, one.class_id) for one in found] == [(0, 0), (3, 0), (2, 1)]
 
