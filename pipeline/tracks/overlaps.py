@@ -36,8 +36,7 @@ def usable(xyxy: np.ndarray, scores: np.ndarray, groups: np.ndarray, most_iou: f
 
 class Overlap:
     """IoU as the package `trackers` asks for it (`trackers.BaseIoU`), with the values of its own to
-    the bit (a test holds them against each other) in a third of the time, which is a quarter of
-    that of a step with few boxes."""
+    the bit (a test holds them against each other) in six tenths of the time."""
 
     def compute(self, boxes_1: np.ndarray, boxes_2: np.ndarray) -> np.ndarray:
         """float32 (n, m): IoU of all pairs, 0 where both have no area.
