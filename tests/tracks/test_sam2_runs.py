@@ -127,7 +127,7 @@ def test_a_process_that_is_stuck_is_replaced_and_costs_no_row(
     ray_here, detected, local, timed, corpus, model, tmp_path
 ):
     # However busy the machine is, a shard that is followed is not taken for one that is stuck.
-    chosen = config(model, analyzers=1, shard_timeout=max(20.0, 3 * timed[1]))
+    chosen = config(model, analyzers=1, shard_timeout=max(30.0, 5 * timed[1]))
     with Killer(1, titles=("TrackActor.follow",), how=signal.SIGSTOP) as killer:
         summary = tracked(detected, tmp_path / "out", chosen, corpus, "ray")
     assert len(killer.killed) == 1
