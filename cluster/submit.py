@@ -120,9 +120,9 @@ def _names(
     wanted = ["OUTPUT"] if options.config_url else ["CONFIG", "OUTPUT"]
     stray = [name for name in others if not name.startswith("-")]
     if len(names) < len(wanted) or stray:
-        what = f"what is {stray[0]}?" if stray else f"{wanted[len(names)]} is missing"
+        what = f"what is {stray[0]}" if stray else f"{wanted[len(names)]} is missing"
         raise UsageError(
-            f"{what} Usage: {_parser().format_usage().removeprefix('usage: ').strip()}"
+            f"{what}; usage: {_parser().format_usage().removeprefix('usage: ').strip()}"
         )
     config = fetch_config(options.config_url, folder) if options.config_url else names.pop(0)
     return config, names[0], names[1:]
