@@ -3,7 +3,8 @@
 ByteTrack (Zhang et al. 2022, arXiv:2110.06864) and OC-SORT (Cao et al. 2023, arXiv:2203.14360) as
 the package `trackers` has them; around it what a table of a whole video wants: ids that count from
 1 in order of appearance, a box in every frame in which a track is alive, and a state that can be
-saved after any frame (see `state`).
+saved after any frame (see `state`). Classes are matched in one go, each as if it were alone: the
+package takes most of its time a call, not a box.
 
 The package scales its filters' transition matrix by elapsed time, and their noise by the discrete
 white noise acceleration model (Bar-Shalom, Li and Kirubarajan 2001, section 6.3.2), once it is
@@ -19,17 +20,14 @@ from typing import Any
 import numpy as np
 
 from pipeline.config_trackers import ByteTrackConfig, OCSortConfig
-from pipeline.tracks.overlaps import Overlap, usable
+from pipeline.tracks.overlaps import LANE_WIDTH, Overlap, in_lanes, usable
 from pipeline.tracks.state import restore_tracklet, tracklet_state
 
-SEMANTICS = 1
+SEMANTICS = 2
 """Version of the code's meaning; raised whenever the same boxes would give other tracks."""
 
 PACKAGE = "'frameledger[tracks]'"
 """What pip installs the trackers with."""
-
-_ALL = -1
-"""The class of every box where classes are not told apart."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +91,16 @@ class LightTracker:
     ) -> None:
         self._config = config
         self._rate = frames_per_s
-        self._by_class: dict[int, Any] = {}
         self._last_id = 0
         self._class_of: dict[int, int] = {}
         """Of each track that is alive the class of its last detection."""
+        self._lanes: dict[int, int] = {}
+        """Of each class its number, by which its boxes lie apart from those of the others."""
         self._size: tuple[int, int] | None = None
         self._spawn_score = config.high_score
         if isinstance(config, ByteTrackConfig):
             self._spawn_score = max(config.high_score, config.new_score)
+        self._tracker = self._made()
         if saved is not None:
             self._restore(saved)
 
@@ -115,82 +115,95 @@ class LightTracker:
         outside of the picture is alive, and has no box.
         """
         if self._size is not None and size != self._size:
-            self._by_class.clear()
+            self._tracker = self._made()
             self._class_of.clear()
         self._size = size
-        aware = self._config.class_aware
-        groups = boxes.class_ids if aware else np.full(len(boxes.scores), _ALL)
-        at = usable(boxes.xyxy, boxes.scores, groups, self._config.duplicate_iou)
-        by_class: dict[int, list[int]] = {
-            name: [] for name, tracker in self._by_class.items() if tracker.tracks
-        }
-        for i, name in zip(at.tolist(), groups[at].tolist(), strict=True):
-            by_class.setdefault(name, []).append(i)
-        found: list[TrackBox] = []
-        for name in sorted(by_class):
-            if name not in self._by_class:
-                self._by_class[name] = self._made()
-            places = np.array(by_class[name], np.int64)
-            found += self._step(self._by_class[name], time_s, boxes, places)
-        alive = {one.tracker_id for each in self._by_class.values() for one in each.tracks}
-        self._class_of = {i: name for i, name in self._class_of.items() if i in alive}
-        return sorted(found, key=lambda one: one.track_id)
-
-    def _step(self, tracker: Any, time_s: float, boxes: Boxes, at: np.ndarray) -> list[TrackBox]:
-        """One class (or all of them): `at` are the places of its boxes."""
-        before = list(tracker.tracks)
-        given = _Given(boxes.xyxy[at], boxes.scores[at], at)
-        result = tracker.update(given, timestamp=time_s)
-        # With nothing to track, and no tracks, it is an empty one of its own.
-        places = result.at.tolist() if isinstance(result, _Given) else []
-        ids = dict(zip(places, result.tracker_id.tolist(), strict=True))
-        if self._config.min_frames == 1:
-            # The package names a track at its second detection: here it has its id at once.
-            known = {id(one) for one in before}
-            news = [one for one in tracker.tracks if id(one) not in known]
-            unnamed = [i for i in at.tolist() if ids[i] < 0]
-            begun = [i for i in unnamed if boxes.scores[i] >= self._spawn_score]
-            for one, i in zip(news, begun, strict=True):
-                one.tracker_id = ids[i] = self._next_id()
+        lanes = self._lanes_of(boxes.class_ids)
+        at = usable(boxes.xyxy, boxes.scores, lanes, self._config.duplicate_iou)
+        ids = self._update(time_s, boxes, at, lanes[at])
         found = []
-        for i in sorted(ids):
-            number = int(ids[i])
+        for i, number in sorted(ids.items()):
             if number > 0:
                 name = self._class_of[number] = int(boxes.class_ids[i])
                 x1, y1, x2, y2 = boxes.xyxy[i].tolist()
                 found.append(TrackBox(number, i, (x1, y1, x2, y2), name))
-        for one in tracker.tracks:
-            if one.time_since_update > 0 and one.tracker_id > 0:
-                box = _inside(one.get_state_bbox(), self._size or (0, 0))
+        alive = {}
+        for one in self._tracker.tracks:
+            number = int(one.tracker_id)
+            if number < 0:
+                continue
+            name = alive[number] = self._class_of[number]
+            if one.time_since_update > 0:
+                box = _inside(one.get_state_bbox(), self._lane(name) * LANE_WIDTH, size)
                 if box is not None:
-                    number = int(one.tracker_id)
-                    found.append(TrackBox(number, None, box, self._class_of[number]))
-        return found
+                    found.append(TrackBox(number, None, box, name))
+        self._class_of = alive
+        return sorted(found, key=lambda one: one.track_id)
+
+    def _update(
+        self, time_s: float, boxes: Boxes, at: np.ndarray, lanes: np.ndarray
+    ) -> dict[int, int]:
+        """The track of each box, by its place; below 0 where it has none.
+
+        Args:
+            at: int64 (n,): places of the boxes that are used.
+            lanes: int64 (n,): of these.
+        """
+        tracker = self._tracker
+        if not len(at) and not tracker.tracks:
+            return {}
+        before = list(tracker.tracks)
+        given = _Given(in_lanes(boxes.xyxy[at], lanes), boxes.scores[at], at)
+        result = tracker.update(given, timestamp=time_s)
+        # Of no boxes it is an empty one of the package's own.
+        places = result.at.tolist() if isinstance(result, _Given) else []
+        ids: dict[int, int] = dict(zip(places, result.tracker_id.tolist(), strict=True))
+        if self._config.min_frames == 1:
+            # The package names a track at its second detection: here it has its id at once.
+            known = {id(one) for one in before}
+            news = [one for one in tracker.tracks if id(one) not in known]
+            begun = [i for i in at.tolist() if ids[i] < 0 and boxes.scores[i] >= self._spawn_score]
+            for one, i in zip(news, begun, strict=True):
+                one.tracker_id = ids[i] = self._next_id()
+        return ids
+
+    def _lanes_of(self, class_ids: np.ndarray) -> np.ndarray:
+        """int64 (n,)"""
+        return np.array([self._lane(name) for name in class_ids.tolist()], np.int64)
+
+    def _lane(self, class_id: int) -> int:
+        if not self._config.class_aware:
+            return 0
+        return self._lanes.setdefault(class_id, len(self._lanes))
 
     def save(self) -> dict[str, Any]:
         """All that the frames to come depend on, as JSON has it."""
+        tracker = self._tracker
         return {
             "last_id": self._last_id,
             "size": self._size,
             "classes": list(self._class_of.items()),
-            "trackers": [[name, _saved(one)] for name, one in self._by_class.items()],
+            "lanes": list(self._lanes),
+            "time_s": tracker._last_timestamp,
+            "frame_count": getattr(tracker, "frame_count", None),
+            "tracks": [tracklet_state(one) for one in tracker.tracks],
         }
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self._last_id = saved["last_id"]
         self._size = tuple(saved["size"]) if saved["size"] is not None else None
         self._class_of = dict(saved["classes"])
-        for name, found in saved["trackers"]:
-            tracker = self._by_class[name] = self._made()
-            tracker._last_timestamp = found["time_s"]
-            if "frame_count" in found:
-                tracker.frame_count = found["frame_count"]
-            for one in found["tracks"]:
-                tracker.tracks.append(self._tracklet())
-                restore_tracklet(tracker.tracks[-1], one)
+        self._lanes = {name: number for number, name in enumerate(saved["lanes"])}
+        tracker = self._tracker
+        tracker._last_timestamp = saved["time_s"]
+        if saved["frame_count"] is not None:
+            tracker.frame_count = saved["frame_count"]
+        for one in saved["tracks"]:
+            tracker.tracks.append(self._tracklet())
+            restore_tracklet(tracker.tracks[-1], one)
 
     def _made(self) -> Any:
-        """A tracker of the package that counts ids together with the others of the video."""
+        """The package's tracker, which counts ids by those of the video."""
         trackers = _package()
         config = self._config
         shared: dict[str, Any] = {
@@ -232,26 +245,19 @@ class LightTracker:
         return self._last_id
 
 
-def _saved(tracker: Any) -> dict[str, Any]:
-    found = {
-        "time_s": tracker._last_timestamp,
-        "tracks": [tracklet_state(one) for one in tracker.tracks],
-    }
-    if hasattr(tracker, "frame_count"):
-        found["frame_count"] = tracker.frame_count
-    return found
-
-
 def _package() -> Any:
     from pipeline.results.optional import load
 
     return load("trackers", PACKAGE, "the configuration's tracker")
 
 
-def _inside(box: np.ndarray, size: tuple[int, int]) -> tuple[float, float, float, float] | None:
-    """The part of a box that lies in the picture; None where there is none."""
-    x1, y1, x2, y2 = (float(side) for side in box)
+def _inside(
+    box: np.ndarray, offset: float, size: tuple[int, int]
+) -> tuple[float, float, float, float] | None:
+    """The part of a box that lies in the picture, which begins at x = `offset`; None: none does."""
+    x1, y1, x2, y2 = box.tolist()
     if not all(map(math.isfinite, (x1, y1, x2, y2))):
         return None
-    x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, size[0]), min(y2, size[1])
+    x1, x2 = max(x1 - offset, 0.0), min(x2 - offset, size[0])
+    y1, y2 = max(y1, 0.0), min(y2, size[1])
     return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None

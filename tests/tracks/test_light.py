@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.config_trackers import ByteTrackConfig, OCSortConfig
-from pipeline.tracks.light import LightTracker, TrackBox
+from pipeline.tracks.light import Boxes, LightTracker, TrackBox
 from pipeline.tracks.state import pack, unpack
 from tests.tracks.made import HEIGHT, WIDTH, boxes, crowd
 
@@ -141,6 +141,44 @@ def test_classes_are_kept_apart_or_not_by_choice(backend):
         assert found[-1].class_id == 4
 
 
+def one_class(of: Boxes, class_id: int) -> tuple[np.ndarray, Boxes]:
+    at = np.flatnonzero(of.class_ids == class_id)
+    return at, Boxes(of.xyxy[at], of.scores[at], of.class_ids[at])
+
+
+@settings(max_examples=10)
+@given(
+    seed=st.integers(0, 10**6),
+    backend=st.sampled_from(BACKENDS),
+    miss=st.sampled_from([0.0, 0.3]),
+)
+# Where directions would pair objects of two classes if nothing but the lack of overlap spoke
+# against it.
+@example(seed=21, backend="ocsort", miss=0.0)
+def test_each_class_is_matched_as_if_it_were_alone(seed, backend, miss):
+    together = make(backend, lost_seconds=0.5)
+    alone = [make(backend, lost_seconds=0.5) for _ in range(3)]
+    scene, numbers = crowd(seed, objects=40, miss=miss), {}
+    for frame in range(60):
+        time_s, given_boxes = frame / 30, scene(frame, frame / 30)
+        found = together.step(time_s, SIZE, given_boxes)
+        wanted = []
+        for class_id, tracker in enumerate(alone):
+            at, some = one_class(given_boxes, class_id)
+            for one in tracker.step(time_s, SIZE, some):
+                place = None if one.detection is None else int(at[one.detection])
+                wanted.append(((class_id, one.track_id), place, one.box))
+        places = {one.detection: one.track_id for one in found if one.detection is not None}
+        for name, place, _ in wanted:
+            if place is not None:
+                assert numbers.setdefault(name, places[place]) == places[place]
+        assert len(set(numbers.values())) == len(numbers)
+        told = {(one.track_id, one.detection): one.box for one in found}
+        assert told == {
+            (numbers[name], place): pytest.approx(box, abs=1e-6) for name, place, box in wanted
+        }
+
+
 def test_a_lost_track_says_the_class_of_its_last_detection():
     tracker = make(class_aware=False)
     for frame, class_id in enumerate((1, 1, 2)):
@@ -184,7 +222,7 @@ def test_min_frames_keeps_what_is_seen_once_out(backend):
 def test_duplicates_have_no_track():
     pair = boxes(moving(50), moving(53, 0.8), moving(50, 0.85, class_id=1), moving(300, 0.75))
     found = make().step(0.0, SIZE, pair)
-    assert [(one.detection, one.class_id) for one in found] == [(0, 0), (3, 0), (2, 1)]
+    assert [(one.detection, one.class_id) for one in found] == [(0, 0), (2, 1), (3, 0)]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
