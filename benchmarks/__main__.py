@@ -1,6 +1,7 @@
 """`python -m benchmarks [NAME ...]`: print the tables that the README quotes.
 
 `books` and `reading` are left out where no name is given: they are slow, and take some GB of disk.
+So is `overhead`, which needs the project's history.
 `search` takes 22 GB for its largest corpus, less where they are not there, and gives them back.
 """
 
@@ -18,6 +19,7 @@ from benchmarks.crash import crash
 from benchmarks.formats import formats
 from benchmarks.memory import memory
 from benchmarks.models import models
+from benchmarks.overhead import SPINE, overhead
 from benchmarks.reading import reading
 from benchmarks.sam2_memory import sam2_memory
 from benchmarks.scaling import scaling
@@ -49,11 +51,17 @@ VIDEOS = Path("../shared/videos")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"{', '.join(TABLES)}, books, reading"
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(TABLES)}, books, reading, overhead"
     )
     parser.add_argument("--videos", type=int, default=BOOKS_VIDEOS, help="of books")
+    parser.add_argument("--against", metavar="REV", default=SPINE, help="of overhead")
     options = parser.parse_args()
-    tables = {**TABLES, "books": partial(books, count=options.videos), "reading": reading}
+    tables = {
+        **TABLES,
+        "books": partial(books, count=options.videos),
+        "reading": reading,
+        "overhead": partial(overhead, against=options.against),
+    }
     unknown = [name for name in options.names if name not in tables]
     if unknown:
         sys.exit(f"unknown benchmark {unknown[0]}; there are {', '.join(tables)}")
