@@ -65,11 +65,8 @@ def overhead(work: Path, videos: Path | None, against: str = SPINE) -> None:
             spent = (f"{used.cpu_s / used.frames * 1e3:.3f} ms" for used in (here, there))
             rows.append((f"{turn + 1}", f"{core}", *spent, f"{ratios[-1] - 1:+.1%}"))
     error = statistics.stdev(ratios) / len(ratios) ** 0.5
-    title = (
-        f"CPU time of a frame, this commit and {against[:7]}: probe, {len(sources) * COPIES} videos"
-    )
-    header = ("round", "core", "here", "there", "more here")
-    table(f"{title}: probe, {len(sources) * COPIES} videos", header, rows)
+    title = f"CPU time of a frame, here and in {against[:7]}: probe, {len(sources) * COPIES} videos"
+    table(title, ("round", "core", "here", "there", "more here"), rows)
     mean = statistics.geometric_mean(ratios) - 1
     print(f"\n{mean:+.1%} in the mean, standard error {error:.1%}")
 
