@@ -32,7 +32,9 @@ def test_a_process_is_looked_at_with_all_below_it():
 def test_a_commit_is_unpacked(tmp_path: Path):
     if not Path(".git").exists():
         pytest.skip("not a git checkout")
+    (tmp_path / "of_another.py").touch()
     tree = unpacked("HEAD", tmp_path)
+    assert not (tree / "of_another.py").exists()
     assert (tree / "pipeline" / "__main__.py").exists()
     assert (tree / "configs" / "probe.yaml").exists()
 
