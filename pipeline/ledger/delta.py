@@ -72,11 +72,13 @@ class Appended:
 def create_tables(store: Store) -> None:
     """Make the tables that are missing. Two processes may do so at once.
 
-    Raises UsageError where the folder cannot be written or holds tables of another version.
+    Raises UsageError where the folder cannot be written or holds tables of another version;
+    RunAborted where the disk is full.
     """
     store.prepare()
     for spec in TABLES.values():
         if not store.exists(spec.name):
+            store.check_room(0)
             _create(store, spec)
     found = store.open("videos").metadata().configuration.get(_VERSION_KEY)
     if found != str(SCHEMA_VERSION):

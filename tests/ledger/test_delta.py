@@ -16,6 +16,7 @@ from pipeline.ledger.outcomes import failure_row
 from pipeline.ledger.schema import DATA_COLUMNS, SCHEMA_VERSION, TABLES
 from pipeline.ledger.store import Store
 from pipeline.records import Analysis, Failure
+from tests.chaos.faults import SmallDisk
 from tests.ledger.corpus import ALL, DETECTOR, open_writer, write_video
 
 
@@ -28,6 +29,20 @@ def store(tmp_path) -> Store:
     store = Store(str(tmp_path / "o"))
     create_tables(store)
     return store
+
+
+def test_a_disk_too_full_for_the_tables_is_no_mistake_of_the_user(tmp_path) -> None:
+    if not SmallDisk.permitted(tmp_path):
+        pytest.skip("this user may not mount a small disk")
+    for number, kib in enumerate((8, 48)):
+        disk = SmallDisk(tmp_path / f"o{number}", kib * 2**10)
+        try:
+            with pytest.raises(RunAborted, match="no space left on the disk"):
+                create_tables(Store(str(disk.folder)))
+            disk.grow()
+            create_tables(Store(str(disk.folder)))
+        finally:
+            disk.close()
 
 
 def test_tables_say_what_they_are(store: Store) -> None:
