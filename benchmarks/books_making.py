@@ -82,7 +82,7 @@ def make_tables(output: Path, corpus: Path, layout: tuple[range, ...]) -> None:
     """All tables of the finished corpus; of each range of videos one commit to every table."""
     from pipeline.engine.job import analyses_of
     from pipeline.ledger.analyses import record_analyses
-    from pipeline.ledger.delta import create_tables
+    from pipeline.ledger.creation import create_tables
     from pipeline.ledger.store import Store
 
     analyses = analyses_of(config())

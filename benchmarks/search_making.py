@@ -72,7 +72,8 @@ def make(
 ) -> None:
     """Write `count` embeddings, and the videos and indexes that belong to them."""
     from pipeline.ledger.analyses import record_analyses
-    from pipeline.ledger.delta import create_tables, write
+    from pipeline.ledger.creation import create_tables
+    from pipeline.ledger.delta import write
     from pipeline.ledger.schema import TABLES, plain
     from pipeline.ledger.store import Store
     from pipeline.records import Analysis

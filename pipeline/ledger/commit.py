@@ -24,7 +24,7 @@ from pipeline.ledger.assemble import Assembly, Parts
 from pipeline.ledger.books import read_landed
 from pipeline.ledger.buffer import Buffer
 from pipeline.ledger.catchup import catch_up
-from pipeline.ledger.delta import create_tables
+from pipeline.ledger.creation import create_tables
 from pipeline.ledger.flush import Flush, WriterStats
 from pipeline.ledger.indexes import index_row
 from pipeline.ledger.journal import Journal, Note, read_journal, writer_of

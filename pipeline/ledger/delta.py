@@ -33,17 +33,16 @@ from deltalake import (
 )
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError
 
-from pipeline.errors import RunAborted, UsageError
+from pipeline.errors import RunAborted
 from pipeline.ledger.keys import KeySet
 from pipeline.ledger.parts import SMALL_COLUMNS, add_action, by_partition, write_part
 from pipeline.ledger.patience import Patience, one_line
 from pipeline.ledger.said_by_others import SaidByOthers
-from pipeline.ledger.schema import DATA_TABLES, SCHEMA_VERSION, TABLES, TableSpec, plain
-from pipeline.ledger.store import CHECKPOINT_INTERVAL, Store
+from pipeline.ledger.schema import DATA_TABLES, TABLES, TableSpec, plain
+from pipeline.ledger.store import Store
 
 METADATA_KEY = "frameledger"
 """The key of our own JSON in a commit's metadata."""
-_VERSION_KEY = "frameledger.schemaVersion"
 
 _GUARD = "frameledger"
 """The transaction id of every append: two at the same time exclude each other."""
@@ -67,55 +66,6 @@ class Appended:
     """The table's version made by this call, None where everything had landed before."""
     left_out: int = 0
     """Rows of `landed` that are not in the table, since other runs have said the same."""
-
-
-def create_tables(store: Store) -> None:
-    """Make the tables that are missing. Two processes may do so at once.
-
-    Raises UsageError where the folder cannot be written or holds tables of another version;
-    RunAborted where the disk is full.
-    """
-    store.prepare()
-    for spec in TABLES.values():
-        if not store.exists(spec.name):
-            store.check_room(0)
-            _create(store, spec)
-    found = store.open("videos").metadata().configuration.get(_VERSION_KEY)
-    if found != str(SCHEMA_VERSION):
-        raise UsageError(
-            f"output {store.root}: its tables have version {found}, this frameledger writes "
-            f"version {SCHEMA_VERSION}; name another output"
-        )
-
-
-def _create(store: Store, spec: TableSpec) -> None:
-    try:
-        DeltaTable.create(
-            store.uri(spec.name),
-            schema=spec.schema,
-            partition_by=list(spec.partition_by),
-            mode="error",
-            name=spec.name,
-            description=spec.description,
-            configuration={
-                _VERSION_KEY: str(SCHEMA_VERSION),
-                "delta.dataSkippingStatsColumns": ",".join(spec.skipping_columns),
-                # Catching up reads entries of the log: only gc, which catches up before, may
-                # expire them.
-                "delta.enableExpiredLogCleanup": "false",
-                **({"delta.checkpointInterval": CHECKPOINT_INTERVAL} if store.is_remote else {}),
-            },
-            storage_options=store.storage_options,
-            # A retry would write the table's metadata a second time over what has been
-            # recorded in it since; losing the race is what is wanted.
-            commit_properties=CommitProperties(max_commit_retries=0),
-            raise_if_key_not_exists=False,
-        )
-    except (DeltaError, OSError) as error:
-        if not store.exists(spec.name):
-            raise UsageError(
-                f"output {store.root}: cannot make the table {spec.name}: {one_line(error)}"
-            ) from None
 
 
 class Appender:

@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from pipeline.ledger.alive import live_runs
 from pipeline.ledger.books import latest_rows
+from pipeline.ledger.creation import create_tables
 from pipeline.ledger.damage import damage_is_said
-from pipeline.ledger.delta import append_once, create_tables
+from pipeline.ledger.delta import append_once
 from pipeline.ledger.keys import keys_of
 from pipeline.ledger.outcomes import Clock
 from pipeline.ledger.scan import read_table

@@ -13,7 +13,8 @@ from deltalake import DeltaTable
 from benchmarks import books_making as made
 from benchmarks.books_rows import BOXES, name_of, video_id_of
 from pipeline.ledger.books import Books
-from pipeline.ledger.delta import Appender, create_tables
+from pipeline.ledger.creation import create_tables
+from pipeline.ledger.delta import Appender
 from pipeline.ledger.reader import Ledger
 from pipeline.ledger.scan import read_table
 from pipeline.ledger.schema import DATA_COLUMNS, DATA_TABLES, plain

@@ -11,7 +11,8 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from pipeline.errors import RunAborted, UsageError
 from pipeline.ledger import delta, patience
 from pipeline.ledger.analyses import newest_analyses, read_analyses, record_analyses
-from pipeline.ledger.delta import append_once, commit_notes, create_tables
+from pipeline.ledger.creation import create_tables
+from pipeline.ledger.delta import append_once, commit_notes
 from pipeline.ledger.outcomes import failure_row
 from pipeline.ledger.schema import DATA_COLUMNS, SCHEMA_VERSION, TABLES
 from pipeline.ledger.store import Store

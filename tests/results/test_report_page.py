@@ -229,7 +229,7 @@ def test_a_video_that_is_gone_is_shown_without_pictures(boxed: Path, tmp_path: P
 
 
 def test_an_output_without_a_run_has_a_page(tmp_path: Path) -> None:
-    from pipeline.ledger.delta import create_tables
+    from pipeline.ledger.creation import create_tables
     from pipeline.ledger.store import Store
 
     create_tables(Store(str(tmp_path / "out")))
